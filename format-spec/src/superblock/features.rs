@@ -1,0 +1,122 @@
+//! Feature bits in three classes, and the names that let an old program say what it lacks.
+//!
+//! A bit is *incompatible* (who does not know it must not open the store), *compatible* (who does not know it may ignore it) or
+//! *clear on write* (who does not know it may read, but must clear it before writing, because what it vouches for will then no
+//! longer be kept up). Version 0.1 defines no bit; the names below are set aside.
+
+use thiserror::Error;
+
+use super::{STRUCTURE, text};
+use crate::bytes::{Reader, Writer};
+use crate::error::{DecodeError, require};
+
+pub const CLASS_INCOMPATIBLE: u8 = 0;
+pub const CLASS_COMPATIBLE: u8 = 1;
+pub const CLASS_CLEAR_ON_WRITE: u8 = 2;
+
+/// The bits that this program knows.
+const KNOWN: Features = Features {
+    incompatible: 0,
+    compatible: 0,
+    clear_on_write: 0,
+};
+
+/// Bits promised to coming features, so that no two of them meet: (class, bit, name).
+const RESERVED: [(u8, u8, &str); 4] = [
+    (CLASS_INCOMPATIBLE, 0, "forwards"),
+    (CLASS_INCOMPATIBLE, 1, "versions"),
+    (CLASS_INCOMPATIBLE, 2, "encryption"),
+    (CLASS_INCOMPATIBLE, 3, "containers"),
+];
+
+const NAME_BYTES_MAX: usize = 22;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Features {
+    pub incompatible: u64,
+    pub compatible: u64,
+    pub clear_on_write: u64,
+}
+
+/// What a feature bit is called, kept in the store itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeatureName {
+    pub class: u8,
+    pub bit: u8,
+    /// At most 22 bytes, none of them zero; the field is filled up with zeros.
+    pub name: String,
+}
+
+/// The store needs what this program cannot do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("open store: it needs features that this program does not know: {}", names.join(", "))]
+pub struct UnknownFeatures {
+    pub names: Vec<String>,
+}
+
+impl super::Superblock {
+    /// Refuses a store that needs what this program does not know, naming it. Answers with the feature bits that the next
+    /// superblock must carry: when writing, those of the third class that are unknown are cleared.
+    pub fn check_features(&self, for_writing: bool) -> Result<Features, UnknownFeatures> {
+        let unknown = self.features.incompatible & !KNOWN.incompatible;
+        if unknown != 0 {
+            let bits = (0..64).filter(|bit| unknown >> bit & 1 == 1);
+            return Err(UnknownFeatures {
+                names: bits
+                    .map(|bit| self.feature_name(CLASS_INCOMPATIBLE, bit))
+                    .collect(),
+            });
+        }
+        let kept = if for_writing {
+            KNOWN.clear_on_write
+        } else {
+            u64::MAX
+        };
+        Ok(Features {
+            clear_on_write: self.features.clear_on_write & kept,
+            ..self.features
+        })
+    }
+
+    fn feature_name(&self, class: u8, bit: u8) -> String {
+        let stored = self
+            .feature_names
+            .iter()
+            .find(|name| (name.class, name.bit) == (class, bit));
+        let reserved = RESERVED
+            .iter()
+            .find(|name| (name.0, name.1) == (class, bit));
+        match (stored, reserved) {
+            (Some(stored), _) => stored.name.clone(),
+            (None, Some(reserved)) => reserved.2.to_owned(),
+            (None, None) => format!("incompatible feature bit {bit}"),
+        }
+    }
+}
+
+impl FeatureName {
+    pub(super) fn encode(&self, w: &mut Writer) {
+        assert!(
+            self.name.len() <= NAME_BYTES_MAX,
+            "encode superblock: feature name \"{}\" is too long",
+            self.name
+        );
+        w.u8(self.class);
+        w.u8(self.bit);
+        w.bytes(self.name.as_bytes());
+        w.zeros(NAME_BYTES_MAX - self.name.len());
+    }
+
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let class = r.u8("feature_names.class")?;
+        let bit = r.u8("feature_names.bit")?;
+        require(bit < 64, STRUCTURE, "feature_names.bit", bit, "below 64")?;
+        let name = r.slice("feature_names.name", NAME_BYTES_MAX)?;
+        let len = name
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(NAME_BYTES_MAX);
+        let name = text("feature_names.name", name, len as u8)?;
+        Ok(Self { class, bit, name })
+    }
+}
