@@ -1,0 +1,247 @@
+//! One sample of every structure with no field left at its default, so that a field that is forgotten or swapped shows.
+
+use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry};
+use treering_format::checkpoint::{Checkpoint, CheckpointHeader, PageMap, Slot, SlotState};
+use treering_format::node::NodeRef;
+use treering_format::record::{DataDescriptor, Descriptor, Encoding, RecordHeader};
+use treering_format::segment::{SegmentFooter, SegmentHeader};
+use treering_format::superblock::{CheckpointRef, FeatureName, Features, MountEntry, Superblock};
+use treering_format::*;
+
+pub const STORE: StoreId = StoreId([0xa0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xaf]);
+pub const MOUNT: Mount = Mount(0x1122_3344_5566_7788);
+
+pub fn superblock() -> Superblock {
+    let checkpoint = |sequence: u64| CheckpointRef {
+        sequence: CheckpointSequence(sequence),
+        fold: LogAddress::new(SegmentId(3), 40 + sequence as u32),
+        fold_sequence: RecordSequence(70 + sequence),
+        fold_chain: 0xfeed_0000 + sequence as u32,
+        fold_order: OrderNumber(9000 + sequence),
+        next: LogAddress::new(SegmentId(3), 41 + sequence as u32),
+        blob_page: PageIndex(256 + sequence),
+        blob_bytes: 8192,
+        blob_crc: 0xb10b_0000 + sequence as u32,
+    };
+    let mount = |number: u64| MountEntry {
+        mount: Mount(MOUNT.0 + number),
+        first_segment: SegmentId(3 + number),
+        first_slot: SlotIndex(20 + number),
+        first_sequence: RecordSequence(71 + number),
+        previous_end: LogAddress::new(SegmentId(2 + number), 99),
+        previous_chain: 0xc4a1_0000 + number as u32,
+        time_ns: 1_700_000_000_000_000_000 + number,
+    };
+    Superblock {
+        version: superblock::VERSION,
+        features: Features {
+            incompatible: 0,
+            compatible: 1 << 5,
+            clear_on_write: 1 << 6,
+        },
+        store_id: STORE,
+        incarnation: Incarnation([0xb1; 16]),
+        generation: 35,
+        created_ns: 1_690_000_000_000_000_000,
+        writer: "treering 0.1.0".to_owned(),
+        node_bytes_log2: superblock::NODE_BYTES_LOG2,
+        segment_blocks: 8192,
+        slot_count: 300,
+        data_start: superblock::DATA_START,
+        mount: MOUNT,
+        boot_id: [0xb0; 16],
+        clean: true,
+        attested_sequence: RecordSequence(88),
+        attested_order: OrderNumber(9100),
+        checkpoints: [checkpoint(12), checkpoint(11)],
+        mounts: vec![mount(0), mount(1)],
+        feature_names: vec![
+            FeatureName {
+                class: 1,
+                bit: 5,
+                name: "a hint".to_owned(),
+            },
+            FeatureName {
+                class: 2,
+                bit: 6,
+                name: "22 bytes, as long as is".chars().take(22).collect(),
+            },
+        ],
+    }
+}
+
+pub fn segment_header() -> SegmentHeader {
+    SegmentHeader {
+        store_id: STORE,
+        segment: SegmentId(417),
+        mount: MOUNT,
+        slot: SlotIndex(23),
+        next_slot: Some(SlotIndex(0)),
+        first_sequence: RecordSequence(1000),
+        previous_segment: SegmentId(416),
+        previous_chain: 0xdead_beef,
+        salt: [0; 16],
+        created_ns: 1_700_000_000_123_456_789,
+    }
+}
+
+pub fn segment_footer() -> SegmentFooter {
+    SegmentFooter {
+        store_id: STORE,
+        segment: SegmentId(417),
+        mount: MOUNT,
+        body_block: 8190,
+        body_bytes: 0,
+        body_crc: 0,
+        record_count: 2,
+        first_sequence: RecordSequence(1000),
+        last_sequence: RecordSequence(1001),
+        last_chain: 0x1234_5678,
+        next_segment: SegmentId(418),
+        next_slot: Some(SlotIndex(24)),
+    }
+}
+
+pub fn record_header() -> RecordHeader {
+    RecordHeader {
+        header_crc: 0,
+        store_tag: STORE.tag(),
+        mount: MOUNT,
+        sequence: RecordSequence(1000),
+        address: LogAddress::new(SegmentId(417), 1),
+        previous_chain: 0xdead_beef,
+        attested: RecordSequence(998),
+        first_order: OrderNumber(9101),
+        last_order: OrderNumber(9111),
+        time_ns: 1_700_000_000_223_456_789,
+        header_bytes: 0,
+        descriptor_count: 0,
+        payload_blocks: 6,
+        flags: 0,
+    }
+}
+
+/// One of each kind, with names and checksum lists of lengths that need padding and of lengths that do not.
+pub fn descriptors() -> Vec<Descriptor> {
+    let data = |count: u16, stored_blocks: u16, payload: u32, encoding| {
+        let checksums = if encoding == Encoding::Lz4 {
+            1
+        } else {
+            count.into()
+        };
+        Descriptor::Data(DataDescriptor {
+            line: LineId(0x11ee),
+            block: BlockIndex(81_920),
+            count,
+            encoding,
+            stored_blocks,
+            payload,
+            checksums: (0..checksums).map(|n: u32| 0xcc00_0000 + n).collect(),
+        })
+    };
+    vec![
+        Descriptor::CreateDot {
+            dot: DotId(7),
+            name: "db".to_owned(),
+        },
+        Descriptor::CreateVolume {
+            volume: VolumeId(8),
+            dot: DotId(7),
+            line: LineId(0x11ee),
+            size_bytes: 1 << 40,
+            compression: 1,
+            name: "wal-0_1.".replace('.', "x"),
+        },
+        data(1, 1, 0, Encoding::Raw),
+        data(2, 2, 1, Encoding::Raw),
+        data(64, 3, 3, Encoding::Lz4),
+        Descriptor::Hole {
+            line: LineId(0x11ee),
+            block: BlockIndex(5),
+            count: 1 << 30,
+        },
+        Descriptor::Zero {
+            line: LineId(0x11ee),
+            block: BlockIndex(6),
+            count: 9,
+        },
+        Descriptor::ResizeVolume {
+            volume: VolumeId(8),
+            line: LineId(0x11ee),
+            size_bytes: 4096,
+        },
+        Descriptor::ConfigureVolume {
+            volume: VolumeId(8),
+            compression: 0,
+        },
+        Descriptor::RemoveVolume {
+            volume: VolumeId(8),
+        },
+        Descriptor::RemoveDot { dot: DotId(7) },
+    ]
+}
+
+pub fn root(page: u64) -> NodeRef {
+    NodeRef {
+        page: PageIndex(page),
+        checksum: 0x00c0_ffee,
+        level: 2,
+        newest: LogAddress::new(SegmentId(416), 77),
+    }
+}
+
+pub fn checkpoint() -> Checkpoint {
+    let slot = |state, written| Slot { state, written };
+    let page_map = |slot: u64| PageMap {
+        slot: SlotIndex(slot),
+        used: (0..16).map(|n| n * 3 + slot as u8).collect(),
+        quarantined: (0..16).map(|n| n * 5).collect(),
+    };
+    Checkpoint {
+        header: CheckpointHeader {
+            store_id: STORE,
+            sequence: CheckpointSequence(12),
+            fold: LogAddress::new(SegmentId(3), 52),
+            catalog_root: Some(root(1024)),
+            liveness_root: None,
+            next_segment: SegmentId(418),
+            next_order: OrderNumber(9112),
+            next_volume: VolumeId(9),
+            next_dot: DotId(8),
+            next_line: LineId(0x11ef),
+        },
+        slots: vec![
+            slot(SlotState::Pages, true),
+            slot(SlotState::Log(SegmentId(417)), true),
+            slot(SlotState::FreedInWindow(CheckpointSequence(12)), true),
+            slot(SlotState::Pages, false),
+            slot(SlotState::Free, false),
+        ],
+        page_maps: vec![page_map(0), page_map(3)],
+    }
+}
+
+pub fn dot_entry() -> DotEntry {
+    DotEntry {
+        name: "db".to_owned(),
+    }
+}
+
+pub fn volume_entry() -> VolumeEntry {
+    VolumeEntry {
+        dot: DotId(7),
+        line: LineId(0x11ee),
+        name: "wal-0".to_owned(),
+        size_bytes: 1 << 40,
+        compression: 1,
+        hole_floor: LogAddress::new(SegmentId(400), 9),
+        root: Some(root(2048)),
+    }
+}
+
+pub fn catalog_keys() -> [(CatalogKey, u64); 2] {
+    [
+        (CatalogKey::Dot(DotId(7)), 1 << 56 | 7),
+        (CatalogKey::Volume(VolumeId(8)), 2 << 56 | 8),
+    ]
+}
