@@ -13,9 +13,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(capacity),
-        }
+        Self { bytes: Vec::with_capacity(capacity) }
     }
 
     pub(crate) fn u8(&mut self, value: u8) {
@@ -44,11 +42,7 @@ impl Writer {
 
     /// Fills with zeros until `end` bytes are written. Being past it already means that a field has grown too long.
     pub(crate) fn zeros_up_to(&mut self, end: usize) {
-        assert!(
-            self.bytes.len() <= end,
-            "encode: {} bytes written where {end} must suffice",
-            self.bytes.len()
-        );
+        assert!(self.bytes.len() <= end, "encode: {} bytes written where {end} must suffice", self.bytes.len());
         self.bytes.resize(end, 0);
     }
 
@@ -92,22 +86,12 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(structure: &'static str, bytes: &'a [u8]) -> Self {
-        Self {
-            structure,
-            bytes,
-            at: 0,
-        }
+        Self { structure, bytes, at: 0 }
     }
 
     /// Like `new`, but refuses at once what is shorter than `len`, and never looks past it.
-    pub(crate) fn of_len(
-        structure: &'static str,
-        bytes: &'a [u8],
-        len: usize,
-    ) -> Result<Self, DecodeError> {
-        Reader::new(structure, bytes)
-            .slice("whole", len)
-            .map(|bytes| Self::new(structure, bytes))
+    pub(crate) fn of_len(structure: &'static str, bytes: &'a [u8], len: usize) -> Result<Self, DecodeError> {
+        Reader::new(structure, bytes).slice("whole", len).map(|bytes| Self::new(structure, bytes))
     }
 
     pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
@@ -126,20 +110,13 @@ impl<'a> Reader<'a> {
         self.array(field).map(u64::from_le_bytes)
     }
 
-    pub(crate) fn array<const N: usize>(
-        &mut self,
-        field: &'static str,
-    ) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
         let mut array = [0; N];
         array.copy_from_slice(self.slice(field, N)?);
         Ok(array)
     }
 
-    pub(crate) fn slice(
-        &mut self,
-        field: &'static str,
-        len: usize,
-    ) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn slice(&mut self, field: &'static str, len: usize) -> Result<&'a [u8], DecodeError> {
         let rest = &self.bytes[self.at..];
         let Some(slice) = rest.get(..len) else {
             return Err(DecodeError::Truncated {
@@ -156,22 +133,16 @@ impl<'a> Reader<'a> {
     pub(crate) fn magic(&mut self, expected: u64) -> Result<(), DecodeError> {
         match self.u64("magic")? {
             found if found == expected => Ok(()),
-            found => Err(DecodeError::Magic {
-                structure: self.structure,
-                found,
-                expected,
-            }),
+            found => Err(DecodeError::Magic { structure: self.structure, found, expected }),
         }
     }
 
     pub(crate) fn magic_u32(&mut self, expected: u32) -> Result<(), DecodeError> {
         match self.u32("magic")? {
             found if found == expected => Ok(()),
-            found => Err(DecodeError::Magic {
-                structure: self.structure,
-                found: found.into(),
-                expected: expected.into(),
-            }),
+            found => {
+                Err(DecodeError::Magic { structure: self.structure, found: found.into(), expected: expected.into() })
+            }
         }
     }
 
@@ -183,12 +154,7 @@ impl<'a> Reader<'a> {
         if found == expected {
             return Ok(());
         }
-        Err(DecodeError::Checksum {
-            structure: self.structure,
-            field: "whole",
-            found,
-            expected,
-        })
+        Err(DecodeError::Checksum { structure: self.structure, field: "whole", found, expected })
     }
 
     /// Steps over bytes that are reserved or padding: not looked at, so that a later version may use them.

@@ -52,10 +52,7 @@ pub fn valid_name(name: &str) -> bool {
     match name.as_bytes() {
         [only] => plain(*only),
         [first, middle @ .., last] => {
-            name.len() <= NAME_BYTES_MAX
-                && plain(*first)
-                && plain(*last)
-                && middle.iter().all(|&byte| inner(byte))
+            name.len() <= NAME_BYTES_MAX && plain(*first) && plain(*last) && middle.iter().all(|&byte| inner(byte))
         }
         [] => false,
     }
@@ -69,10 +66,7 @@ impl CatalogKey {
             Self::Dot(dot) => (KIND_DOT, dot.0),
             Self::Volume(volume) => (KIND_VOLUME, volume.0),
         };
-        assert!(
-            id <= ID_MASK,
-            "encode catalog key: id {id} needs more than 56 bits"
-        );
+        assert!(id <= ID_MASK, "encode catalog key: id {id} needs more than 56 bits");
         kind << KIND_SHIFT | id
     }
 
@@ -87,12 +81,7 @@ impl CatalogKey {
                     5 => "refs",
                     _ => "unknown",
                 };
-                Err(DecodeError::Unsupported {
-                    structure: KEY,
-                    field: "kind",
-                    found,
-                    expected,
-                })
+                Err(DecodeError::Unsupported { structure: KEY, field: "kind", found, expected })
             }
         }
     }
@@ -100,11 +89,7 @@ impl CatalogKey {
 
 impl DotEntry {
     pub fn encode(&self) -> Vec<u8> {
-        assert!(
-            valid_name(&self.name),
-            "encode dot entry: name {:?}",
-            self.name
-        );
+        assert!(valid_name(&self.name), "encode dot entry: name {:?}", self.name);
         let mut w = Writer::with_capacity(8 + self.name.len());
         w.u8(KIND_DOT as u8);
         w.u8(self.name.len() as u8);
@@ -118,22 +103,14 @@ impl DotEntry {
         kind(DOT, r.u8("kind")?, KIND_DOT)?;
         let name_len = r.u8("name length")?;
         r.skip(6)?;
-        Ok(Self {
-            name: name(DOT, &mut r, name_len)?,
-        })
+        Ok(Self { name: name(DOT, &mut r, name_len)? })
     }
 }
 
 impl VolumeEntry {
     pub fn encode(&self) -> Vec<u8> {
-        assert!(
-            valid_name(&self.name),
-            "encode volume entry: name {:?}",
-            self.name
-        );
-        self.check().unwrap_or_else(|error| {
-            panic!("encode volume entry that cannot be read back: {error}")
-        });
+        assert!(valid_name(&self.name), "encode volume entry: name {:?}", self.name);
+        self.check().unwrap_or_else(|error| panic!("encode volume entry that cannot be read back: {error}"));
         let mut w = Writer::with_capacity(80 + self.name.len());
         w.u8(KIND_VOLUME as u8);
         w.u8(self.name.len() as u8);
@@ -164,69 +141,32 @@ impl VolumeEntry {
         for field in ["parent_line", "parent_position"] {
             let found = r.u64(field)?;
             if found != 0 {
-                return Err(DecodeError::Unsupported {
-                    structure: VOLUME,
-                    field,
-                    found,
-                    expected: "versions",
-                });
+                return Err(DecodeError::Unsupported { structure: VOLUME, field, found, expected: "versions" });
             }
         }
         let name = name(VOLUME, &mut r, name_len)?;
-        let entry = Self {
-            dot,
-            line,
-            name,
-            size_bytes,
-            compression,
-            hole_floor,
-            root,
-        };
+        let entry = Self { dot, line, name, size_bytes, compression, hole_floor, root };
         entry.check()?;
         Ok(entry)
     }
 
     fn check(&self) -> Result<(), DecodeError> {
         let most = VOLUME_BLOCKS_MAX * BLOCK_BYTES as u64;
-        require(
-            self.size_bytes <= most,
-            VOLUME,
-            "size_bytes",
-            self.size_bytes,
-            "at most 2^52",
-        )?;
+        require(self.size_bytes <= most, VOLUME, "size_bytes", self.size_bytes, "at most 2^52")?;
         let known = self.compression <= COMPRESSION_LZ4;
-        require(
-            known,
-            VOLUME,
-            "compression",
-            self.compression,
-            "0 (none) or 1 (lz4)",
-        )
+        require(known, VOLUME, "compression", self.compression, "0 (none) or 1 (lz4)")
     }
 }
 
 fn kind(structure: &'static str, found: u8, expected: u64) -> Result<(), DecodeError> {
-    require(
-        u64::from(found) == expected,
-        structure,
-        "kind",
-        found,
-        expected,
-    )
+    require(u64::from(found) == expected, structure, "kind", found, expected)
 }
 
 /// The name that ends an entry: as long as said, and nothing behind it.
 fn name(structure: &'static str, r: &mut Reader<'_>, len: u8) -> Result<String, DecodeError> {
     let bytes = r.slice("name", len.into())?;
     let left = r.rest().len();
-    require(
-        left == 0,
-        structure,
-        "name length",
-        len,
-        format_args!("{left} more"),
-    )?;
+    require(left == 0, structure, "name length", len, format_args!("{left} more"))?;
     match std::str::from_utf8(bytes) {
         Ok(name) if valid_name(name) => Ok(name.to_owned()),
         _ => Err(DecodeError::invalid(

@@ -80,14 +80,10 @@ impl Checkpoint {
         w.u64(header.next_line.0);
         w.u64(self.slots.len() as u64);
         w.u64(self.page_maps.len() as u64);
-        w.u32(
-            u32::try_from(bitmap_bytes).expect("encode checkpoint: a bitmap larger than any slot"),
-        );
+        w.u32(u32::try_from(bitmap_bytes).expect("encode checkpoint: a bitmap larger than any slot"));
         w.zeros_up_to(CHECKPOINT_HEADER_BYTES);
         self.slots.iter().for_each(|slot| w.u64(slot.encode()));
-        self.page_maps
-            .iter()
-            .for_each(|map| map.encode(&mut w, bitmap_bytes));
+        self.page_maps.iter().for_each(|map| map.encode(&mut w, bitmap_bytes));
         assert_eq!(w.len() as u64, len, "encode checkpoint: length");
         w.align(BLOCK_BYTES);
         w.set_u32(CRC_AT, checksum_without(w.written(), CRC_AT));
@@ -118,30 +114,15 @@ impl Checkpoint {
         r.seek(CHECKPOINT_HEADER_BYTES)?;
         let room = r.rest().len() as u64;
         let needed = slot_count.checked_mul(SLOT_BYTES).and_then(|slots| {
-            let page_maps =
-                page_map_count.checked_mul(PageMap::encoded_len(bitmap_bytes.into()))?;
+            let page_maps = page_map_count.checked_mul(PageMap::encoded_len(bitmap_bytes.into()))?;
             slots.checked_add(page_maps)
         });
         let counts = format_args!("{slot_count} and {page_map_count}");
         let fits = needed.is_some_and(|needed| needed <= room);
-        require(
-            fits,
-            STRUCTURE,
-            "slot_count and page_map_count",
-            counts,
-            "what the blob has room for",
-        )?;
-        let slots = (0..slot_count)
-            .map(|_| Slot::decode(r.u64("slots")?))
-            .collect::<Result<_, _>>()?;
-        let page_maps = (0..page_map_count)
-            .map(|_| PageMap::decode(&mut r, bitmap_bytes))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            header,
-            slots,
-            page_maps,
-        })
+        require(fits, STRUCTURE, "slot_count and page_map_count", counts, "what the blob has room for")?;
+        let slots = (0..slot_count).map(|_| Slot::decode(r.u64("slots")?)).collect::<Result<_, _>>()?;
+        let page_maps = (0..page_map_count).map(|_| PageMap::decode(&mut r, bitmap_bytes)).collect::<Result<_, _>>()?;
+        Ok(Self { header, slots, page_maps })
     }
 }
 

@@ -9,49 +9,21 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DecodeError {
     #[error("decode {structure}: too short: {found} bytes at {field}, expected {expected}")]
-    Truncated {
-        structure: &'static str,
-        field: &'static str,
-        found: u64,
-        expected: u64,
-    },
+    Truncated { structure: &'static str, field: &'static str, found: u64, expected: u64 },
 
     /// The place holds something else, or nothing: no sign that this structure was ever written here.
     #[error("decode {structure}: magic is {found:#x}, expected {expected:#x}")]
-    Magic {
-        structure: &'static str,
-        found: u64,
-        expected: u64,
-    },
+    Magic { structure: &'static str, found: u64, expected: u64 },
 
-    #[error(
-        "decode {structure}: checksum of the {field} is {found:#010x}, stored was {expected:#010x}"
-    )]
-    Checksum {
-        structure: &'static str,
-        field: &'static str,
-        found: u32,
-        expected: u32,
-    },
+    #[error("decode {structure}: checksum of the {field} is {found:#010x}, stored was {expected:#010x}")]
+    Checksum { structure: &'static str, field: &'static str, found: u32, expected: u32 },
 
     #[error("decode {structure}: {field} is {found}, expected {expected}")]
-    Invalid {
-        structure: &'static str,
-        field: &'static str,
-        found: String,
-        expected: String,
-    },
+    Invalid { structure: &'static str, field: &'static str, found: String, expected: String },
 
     /// A number that the format has set aside for something this program cannot do.
-    #[error(
-        "decode {structure}: {field} is {found} ({expected}), which this program does not support"
-    )]
-    Unsupported {
-        structure: &'static str,
-        field: &'static str,
-        found: u64,
-        expected: &'static str,
-    },
+    #[error("decode {structure}: {field} is {found} ({expected}), which this program does not support")]
+    Unsupported { structure: &'static str, field: &'static str, found: u64, expected: &'static str },
 }
 
 impl DecodeError {
@@ -72,12 +44,7 @@ impl DecodeError {
         found: impl Display,
         expected: impl Display,
     ) -> Self {
-        Self::Invalid {
-            structure,
-            field,
-            found: found.to_string(),
-            expected: expected.to_string(),
-        }
+        Self::Invalid { structure, field, found: found.to_string(), expected: expected.to_string() }
     }
 }
 
@@ -89,9 +56,5 @@ pub(crate) fn require(
     found: impl Display,
     expected: impl Display,
 ) -> Result<(), DecodeError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(DecodeError::invalid(structure, field, found, expected))
-    }
+    if holds { Ok(()) } else { Err(DecodeError::invalid(structure, field, found, expected)) }
 }

@@ -8,12 +8,12 @@
 //!
 //! This file does not know which record ought to come next; replay does.
 
+mod data;
 mod descriptor;
 mod payload;
 
-pub use descriptor::{
-    COMPRESSION_LZ4, COMPRESSION_NONE, DATA_BLOCKS_MAX, DataDescriptor, Descriptor, Encoding,
-};
+pub use data::{DATA_BLOCKS_MAX, DataDescriptor, Encoding};
+pub use descriptor::{COMPRESSION_LZ4, COMPRESSION_NONE, Descriptor};
 pub use payload::Lz4Prefix;
 
 use crate::bytes::{Reader, Writer};
@@ -76,8 +76,7 @@ impl RecordHeader {
 
     /// Where the payload block lies that a descriptor calls `payload`.
     pub fn payload_address(&self, payload: u32) -> LogAddress {
-        self.address
-            .next(self.header_blocks().saturating_add(payload))
+        self.address.next(self.header_blocks().saturating_add(payload))
     }
 
     fn encode(&self, w: &mut Writer) {
@@ -140,62 +139,20 @@ impl RecordHeader {
     fn check(&self) -> Result<(), DecodeError> {
         let bytes = self.header_bytes;
         let whole = bytes as usize >= RECORD_HEADER_BYTES && bytes.is_multiple_of(8);
-        require(
-            whole,
-            STRUCTURE,
-            "header_bytes",
-            bytes,
-            "a multiple of 8, at least 128",
-        )?;
+        require(whole, STRUCTURE, "header_bytes", bytes, "a multiple of 8, at least 128")?;
         let most = (bytes - RECORD_HEADER_BYTES as u32) / 8;
-        require(
-            self.descriptor_count <= most,
-            STRUCTURE,
-            "descriptor_count",
-            self.descriptor_count,
-            most,
-        )?;
+        require(self.descriptor_count <= most, STRUCTURE, "descriptor_count", self.descriptor_count, most)?;
         let address = self.address;
         let placed = address.segment().0 > 0 && address.block() > 0;
-        require(
-            placed,
-            STRUCTURE,
-            "address",
-            address,
-            "behind the header of a segment",
-        )?;
+        require(placed, STRUCTURE, "address", address, "behind the header of a segment")?;
         let blocks = u64::from(self.header_blocks()) + u64::from(self.payload_blocks);
         let room = u64::from(SEGMENT_BLOCKS_MAX - address.block());
-        require(
-            blocks <= room,
-            STRUCTURE,
-            "payload_blocks",
-            self.payload_blocks,
-            "what a segment can hold",
-        )?;
+        require(blocks <= room, STRUCTURE, "payload_blocks", self.payload_blocks, "what a segment can hold")?;
         let sequence = self.sequence;
-        require(
-            sequence.0 > 0,
-            STRUCTURE,
-            "sequence",
-            sequence,
-            "at least 1",
-        )?;
-        require(
-            self.attested < sequence,
-            STRUCTURE,
-            "attested",
-            self.attested,
-            "below the record's own sequence",
-        )?;
+        require(sequence.0 > 0, STRUCTURE, "sequence", sequence, "at least 1")?;
+        require(self.attested < sequence, STRUCTURE, "attested", self.attested, "below the record's own sequence")?;
         let ordered = self.first_order.0 <= self.last_order.0.saturating_add(1);
-        require(
-            ordered,
-            STRUCTURE,
-            "first_order",
-            self.first_order,
-            "at most last_order + 1",
-        )
+        require(ordered, STRUCTURE, "first_order", self.first_order, "at most last_order + 1")
     }
 }
 
@@ -205,17 +162,10 @@ impl Record {
     /// # Panics
     /// If the result could not be decoded again.
     pub fn encode(header: &mut RecordHeader, descriptors: &[Descriptor]) -> Vec<u8> {
-        let len = RECORD_HEADER_BYTES
-            + descriptors
-                .iter()
-                .map(Descriptor::encoded_len)
-                .sum::<usize>();
-        header.header_bytes =
-            u32::try_from(len).expect("encode record: more descriptors than a segment can hold");
+        let len = RECORD_HEADER_BYTES + descriptors.iter().map(Descriptor::encoded_len).sum::<usize>();
+        header.header_bytes = u32::try_from(len).expect("encode record: more descriptors than a segment can hold");
         header.descriptor_count = descriptors.len() as u32;
-        header
-            .check()
-            .unwrap_or_else(|error| panic!("encode record that cannot be read back: {error}"));
+        header.check().unwrap_or_else(|error| panic!("encode record that cannot be read back: {error}"));
 
         let mut w = Writer::with_capacity(len);
         header.encode(&mut w);
@@ -251,16 +201,7 @@ impl Record {
             .map(|_| Descriptor::decode(&mut r, header.payload_blocks))
             .collect::<Result<_, _>>()?;
         let left = r.rest().len();
-        require(
-            left == 0,
-            STRUCTURE,
-            "header_bytes",
-            header.header_bytes,
-            format_args!("{left} bytes fewer"),
-        )?;
-        Ok(Self {
-            header,
-            descriptors,
-        })
+        require(left == 0, STRUCTURE, "header_bytes", header.header_bytes, format_args!("{left} bytes fewer"))?;
+        Ok(Self { header, descriptors })
     }
 }

@@ -117,12 +117,9 @@ impl SegmentFooter {
 
     /// Body and trailer block; to be written so that it ends with the segment. Fills in the body's length and checksum.
     pub fn encode(&mut self, body: &[u8]) -> Vec<u8> {
-        self.body_bytes = u32::try_from(body.len())
-            .expect("encode segment footer: a body larger than any segment");
+        self.body_bytes = u32::try_from(body.len()).expect("encode segment footer: a body larger than any segment");
         self.body_crc = checksum(body);
-        self.check().unwrap_or_else(|error| {
-            panic!("encode segment footer that cannot be read back: {error}")
-        });
+        self.check().unwrap_or_else(|error| panic!("encode segment footer that cannot be read back: {error}"));
 
         let mut w = Writer::with_capacity(BLOCK_BYTES);
         w.u64(FOOTER_MAGIC);
@@ -191,12 +188,7 @@ impl SegmentFooter {
         if found == self.body_crc {
             return Ok(body);
         }
-        Err(DecodeError::Checksum {
-            structure: FOOTER,
-            field: "body",
-            found,
-            expected: self.body_crc,
-        })
+        Err(DecodeError::Checksum { structure: FOOTER, field: "body", found, expected: self.body_crc })
     }
 
     /// The records of a body, each verified by its own checksum. Ends at the first that does not hold.
@@ -220,13 +212,7 @@ impl SegmentFooter {
         let blocks = u64::from(self.body_bytes).div_ceil(BLOCK_BYTES as u64);
         let end = u64::from(self.body_block) + blocks;
         let inside = self.body_block >= 1 && end < u64::from(SEGMENT_BLOCKS_MAX);
-        require(
-            inside,
-            FOOTER,
-            "body_block",
-            self.body_block,
-            format_args!("room for {blocks} blocks and a trailer"),
-        )
+        require(inside, FOOTER, "body_block", self.body_block, format_args!("room for {blocks} blocks and a trailer"))
     }
 }
 
@@ -240,12 +226,6 @@ fn slot_of(plus_one: u64) -> Option<SlotIndex> {
 }
 
 fn segment_id(structure: &'static str, id: u64) -> Result<SegmentId, DecodeError> {
-    require(
-        (1..1 << 48).contains(&id),
-        structure,
-        "segment",
-        id,
-        "1 to 2^48 - 1",
-    )?;
+    require((1..1 << 48).contains(&id), structure, "segment", id, "1 to 2^48 - 1")?;
     Ok(SegmentId(id))
 }

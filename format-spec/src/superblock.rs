@@ -5,11 +5,12 @@
 //! other. It does not hold anything that grows with the store: that is the checkpoint's.
 
 mod features;
+mod links;
 
 pub use features::{
-    CLASS_CLEAR_ON_WRITE, CLASS_COMPATIBLE, CLASS_INCOMPATIBLE, FeatureName, Features,
-    UnknownFeatures,
+    CLASS_CLEAR_ON_WRITE, CLASS_COMPATIBLE, CLASS_INCOMPATIBLE, FeatureName, Features, UnknownFeatures,
 };
+pub use links::{CheckpointRef, MountEntry};
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{DecodeError, require};
@@ -38,7 +39,6 @@ const CRC_AT: usize = 8;
 const CHECKPOINTS_AT: usize = 256;
 const MOUNTS_AT: usize = 512;
 const FEATURE_NAMES_AT: usize = 2304;
-const MOUNT_ENTRY_BYTES: usize = 56;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Superblock {
@@ -72,40 +72,6 @@ pub struct Superblock {
     pub feature_names: Vec<FeatureName>,
 }
 
-/// Where a checkpoint lies, and where replay goes on from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CheckpointRef {
-    pub sequence: CheckpointSequence,
-    /// F: the last address of the last record that the checkpoint contains.
-    pub fold: LogAddress,
-    pub fold_sequence: RecordSequence,
-    /// The header checksum of that record: the link that the first replayed record must hold.
-    pub fold_chain: u32,
-    pub fold_order: OrderNumber,
-    /// Where the next record's header, or the next segment's, is looked for.
-    pub next: LogAddress,
-    pub blob_page: PageIndex,
-    /// Length of the encoded blob, padding included.
-    pub blob_bytes: u64,
-    /// [`checksum`](crate::checksum) of those bytes.
-    pub blob_crc: u32,
-}
-
-/// One opening of the store for writing: where it cut the log of the mount before, and where its own begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MountEntry {
-    pub mount: Mount,
-    pub first_segment: SegmentId,
-    /// Where that segment lies.
-    pub first_slot: SlotIndex,
-    pub first_sequence: RecordSequence,
-    /// The first address that was not accepted of the mount before.
-    pub previous_end: LogAddress,
-    /// The header checksum of the last record that was.
-    pub previous_chain: u32,
-    pub time_ns: u64,
-}
-
 impl Superblock {
     /// The two blocks of the file that the copies of a generation are written to.
     pub fn positions(generation: u64) -> [u64; 2] {
@@ -115,23 +81,10 @@ impl Superblock {
     /// # Panics
     /// If a list or a text is longer than the block has room for, or a value could not be decoded again.
     pub fn encode(&self) -> [u8; BLOCK_BYTES] {
-        assert!(
-            self.writer.len() <= WRITER_BYTES_MAX,
-            "encode superblock: writer \"{}\" is too long",
-            self.writer
-        );
-        assert!(
-            self.mounts.len() <= MOUNTS_MAX,
-            "encode superblock: {} mounts",
-            self.mounts.len()
-        );
-        assert!(
-            self.feature_names.len() <= FEATURE_NAMES_MAX,
-            "encode superblock: {} names",
-            self.feature_names.len()
-        );
-        self.check()
-            .unwrap_or_else(|error| panic!("encode superblock that cannot be read back: {error}"));
+        assert!(self.writer.len() <= WRITER_BYTES_MAX, "encode superblock: writer \"{}\" is too long", self.writer);
+        assert!(self.mounts.len() <= MOUNTS_MAX, "encode superblock: {} mounts", self.mounts.len());
+        assert!(self.feature_names.len() <= FEATURE_NAMES_MAX, "encode superblock: {} names", self.feature_names.len());
+        self.check().unwrap_or_else(|error| panic!("encode superblock that cannot be read back: {error}"));
 
         let mut w = Writer::with_capacity(BLOCK_BYTES);
         w.u64(MAGIC);
@@ -161,16 +114,12 @@ impl Superblock {
         w.u64(self.attested_sequence.0);
         w.u64(self.attested_order.0);
         w.zeros_up_to(CHECKPOINTS_AT); // reserved, of it 64 bytes for encryption
-        self.checkpoints
-            .iter()
-            .for_each(|checkpoint| checkpoint.encode(&mut w));
+        self.checkpoints.iter().for_each(|checkpoint| checkpoint.encode(&mut w));
         w.bytes(&self.boot_id);
         w.zeros_up_to(MOUNTS_AT);
         self.mounts.iter().for_each(|mount| mount.encode(&mut w));
         w.zeros_up_to(FEATURE_NAMES_AT);
-        self.feature_names
-            .iter()
-            .for_each(|name| name.encode(&mut w));
+        self.feature_names.iter().for_each(|name| name.encode(&mut w));
         w.into_sealed_block(CRC_AT)
     }
 
@@ -203,21 +152,9 @@ impl Superblock {
         let mount_count = r.u8("mounts")?;
         let feature_name_count = r.u8("feature_names")?;
         require(clean <= 1, STRUCTURE, "clean", clean, "0 or 1")?;
-        require(
-            usize::from(mount_count) <= MOUNTS_MAX,
-            STRUCTURE,
-            "mounts",
-            mount_count,
-            "at most 32",
-        )?;
+        require(usize::from(mount_count) <= MOUNTS_MAX, STRUCTURE, "mounts", mount_count, "at most 32")?;
         let names_fit = usize::from(feature_name_count) <= FEATURE_NAMES_MAX;
-        require(
-            names_fit,
-            STRUCTURE,
-            "feature_names",
-            feature_name_count,
-            "at most 16",
-        )?;
+        require(names_fit, STRUCTURE, "feature_names", feature_name_count, "at most 16")?;
         r.skip(3)?;
         let writer = text("writer", r.slice("writer", WRITER_BYTES_MAX)?, writer_bytes)?;
         let segment_blocks = r.u32("segment_blocks")?;
@@ -228,19 +165,12 @@ impl Superblock {
         let attested_sequence = RecordSequence(r.u64("attested_sequence")?);
         let attested_order = OrderNumber(r.u64("attested_order")?);
         r.seek(CHECKPOINTS_AT)?;
-        let checkpoints = [
-            CheckpointRef::decode(&mut r)?,
-            CheckpointRef::decode(&mut r)?,
-        ];
+        let checkpoints = [CheckpointRef::decode(&mut r)?, CheckpointRef::decode(&mut r)?];
         let boot_id = r.array("boot_id")?;
         r.seek(MOUNTS_AT)?;
-        let mounts = (0..mount_count)
-            .map(|_| MountEntry::decode(&mut r))
-            .collect::<Result<_, _>>()?;
+        let mounts = (0..mount_count).map(|_| MountEntry::decode(&mut r)).collect::<Result<_, _>>()?;
         r.seek(FEATURE_NAMES_AT)?;
-        let feature_names = (0..feature_name_count)
-            .map(|_| FeatureName::decode(&mut r))
-            .collect::<Result<_, _>>()?;
+        let feature_names = (0..feature_name_count).map(|_| FeatureName::decode(&mut r)).collect::<Result<_, _>>()?;
         let superblock = Self {
             version,
             features,
@@ -269,149 +199,32 @@ impl Superblock {
     /// The geometry, before anybody divides by it or allocates from it.
     fn check(&self) -> Result<(), DecodeError> {
         let log2 = self.node_bytes_log2;
-        require(
-            log2 == NODE_BYTES_LOG2,
-            STRUCTURE,
-            "node_bytes_log2",
-            log2,
-            NODE_BYTES_LOG2,
-        )?;
+        require(log2 == NODE_BYTES_LOG2, STRUCTURE, "node_bytes_log2", log2, NODE_BYTES_LOG2)?;
         let segment = self.segment_blocks;
-        let fits = (SEGMENT_BLOCKS_MIN..=SEGMENT_BLOCKS_MAX).contains(&segment)
-            && segment.is_multiple_of(8);
-        require(
-            fits,
-            STRUCTURE,
-            "segment_blocks",
-            segment,
-            "a multiple of 8 from 8 to 65536",
-        )?;
+        let fits = (SEGMENT_BLOCKS_MIN..=SEGMENT_BLOCKS_MAX).contains(&segment) && segment.is_multiple_of(8);
+        require(fits, STRUCTURE, "segment_blocks", segment, "a multiple of 8 from 8 to 65536")?;
         let start = self.data_start;
         let after_copies = start >= (REGION_STARTS[1] + COPIES_PER_REGION) * BLOCK_BYTES as u64;
         let aligned = start.is_multiple_of(BLOCK_BYTES as u64);
-        require(
-            after_copies && aligned,
-            STRUCTURE,
-            "data_start",
-            start,
-            "a multiple of 4096, at least 131072",
-        )?;
+        require(after_copies && aligned, STRUCTURE, "data_start", start, "a multiple of 4096, at least 131072")?;
         let end = u64::from(segment)
             .checked_mul(BLOCK_BYTES as u64)
             .and_then(|slot| slot.checked_mul(self.slot_count))
             .and_then(|slots| slots.checked_add(start));
-        require(
-            end.is_some(),
-            STRUCTURE,
-            "slot_count",
-            self.slot_count,
-            "slots that end below 2^64 bytes",
-        )?;
+        require(end.is_some(), STRUCTURE, "slot_count", self.slot_count, "slots that end below 2^64 bytes")?;
         let [newest, older] = &self.checkpoints;
         let ordered = older.sequence.0 == 0 || older.sequence < newest.sequence;
-        require(
-            ordered,
-            STRUCTURE,
-            "checkpoints",
-            older.sequence,
-            "below the newest checkpoint's sequence",
-        )
-    }
-}
-
-impl CheckpointRef {
-    pub fn is_absent(&self) -> bool {
-        self.sequence.0 == 0
-    }
-
-    fn encode(&self, w: &mut Writer) {
-        w.u64(self.sequence.0);
-        w.u64(self.fold.0);
-        w.u64(self.fold_sequence.0);
-        w.u32(self.fold_chain);
-        w.u32(self.blob_crc);
-        w.u64(self.fold_order.0);
-        w.u64(self.next.0);
-        w.u64(self.blob_page.0);
-        w.u64(self.blob_bytes);
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let sequence = CheckpointSequence(r.u64("checkpoint.sequence")?);
-        let fold = LogAddress(r.u64("checkpoint.fold")?);
-        let fold_sequence = RecordSequence(r.u64("checkpoint.fold_sequence")?);
-        let fold_chain = r.u32("checkpoint.fold_chain")?;
-        let blob_crc = r.u32("checkpoint.blob_crc")?;
-        let fold_order = OrderNumber(r.u64("checkpoint.fold_order")?);
-        let next = LogAddress(r.u64("checkpoint.next")?);
-        let blob_page = PageIndex(r.u64("checkpoint.blob_page")?);
-        let blob_bytes = r.u64("checkpoint.blob_bytes")?;
-        Ok(Self {
-            sequence,
-            fold,
-            fold_sequence,
-            fold_chain,
-            fold_order,
-            next,
-            blob_page,
-            blob_bytes,
-            blob_crc,
-        })
-    }
-}
-
-impl MountEntry {
-    fn encode(&self, w: &mut Writer) {
-        let end = w.len() + MOUNT_ENTRY_BYTES;
-        w.u64(self.mount.0);
-        w.u64(self.first_segment.0);
-        w.u64(self.first_slot.0);
-        w.u64(self.first_sequence.0);
-        w.u64(self.previous_end.0);
-        w.u32(self.previous_chain);
-        w.zeros(4);
-        w.u64(self.time_ns);
-        assert_eq!(w.len(), end);
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mount = Mount(r.u64("mounts.mount")?);
-        let first_segment = SegmentId(r.u64("mounts.first_segment")?);
-        let first_slot = SlotIndex(r.u64("mounts.first_slot")?);
-        let first_sequence = RecordSequence(r.u64("mounts.first_sequence")?);
-        let previous_end = LogAddress(r.u64("mounts.previous_end")?);
-        let previous_chain = r.u32("mounts.previous_chain")?;
-        r.skip(4)?;
-        let time_ns = r.u64("mounts.time_ns")?;
-        Ok(Self {
-            mount,
-            first_segment,
-            first_slot,
-            first_sequence,
-            previous_end,
-            previous_chain,
-            time_ns,
-        })
+        require(ordered, STRUCTURE, "checkpoints", older.sequence, "below the newest checkpoint's sequence")
     }
 }
 
 /// The first `len` bytes of a field that holds text.
 fn text(field: &'static str, bytes: &[u8], len: u8) -> Result<String, DecodeError> {
     let Some(text) = bytes.get(..usize::from(len)) else {
-        return Err(DecodeError::invalid(
-            STRUCTURE,
-            field,
-            format_args!("{len} bytes long"),
-            "a shorter text",
-        ));
+        return Err(DecodeError::invalid(STRUCTURE, field, format_args!("{len} bytes long"), "a shorter text"));
     };
     match std::str::from_utf8(text) {
         Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(DecodeError::invalid(
-            STRUCTURE,
-            field,
-            format_args!("{text:02x?}"),
-            "UTF-8",
-        )),
+        Err(_) => Err(DecodeError::invalid(STRUCTURE, field, format_args!("{text:02x?}"), "UTF-8")),
     }
 }

@@ -72,14 +72,8 @@ impl LogAddress {
     /// # Panics
     /// If the segment id needs more than 48 bits, or the block more than 16.
     pub fn new(segment: SegmentId, block_in_segment: u32) -> Self {
-        assert!(
-            segment.0 < 1 << 48,
-            "log address: segment {segment} needs more than 48 bits"
-        );
-        assert!(
-            block_in_segment < SEGMENT_BLOCKS_MAX,
-            "log address: block {block_in_segment} needs more than 16 bits"
-        );
+        assert!(segment.0 < 1 << 48, "log address: segment {segment} needs more than 48 bits");
+        assert!(block_in_segment < SEGMENT_BLOCKS_MAX, "log address: block {block_in_segment} needs more than 16 bits");
         Self(segment.0 << 16 | u64::from(block_in_segment))
     }
 

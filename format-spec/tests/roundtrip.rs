@@ -42,18 +42,12 @@ fn segment_footer_gives_back_every_record_of_its_body() {
         let mut header = sample::record_header();
         let descriptors = sample::descriptors()[..count].to_vec();
         body.extend(Record::encode(&mut header, &descriptors));
-        records.push(Ok(Record {
-            header,
-            descriptors,
-        }));
+        records.push(Ok(Record { header, descriptors }));
     }
     let mut footer = sample::segment_footer();
     let blocks = footer.encode(&body);
 
-    assert_eq!(
-        blocks.len() as u32,
-        SegmentFooter::blocks(body.len()) * BLOCK_BYTES as u32
-    );
+    assert_eq!(blocks.len() as u32, SegmentFooter::blocks(body.len()) * BLOCK_BYTES as u32);
     let trailer = SegmentFooter::decode_trailer(&blocks[blocks.len() - BLOCK_BYTES..]).unwrap();
     assert_eq!(trailer, footer);
     let found = trailer.body(&blocks).unwrap();
@@ -67,13 +61,7 @@ fn record_decodes_to_what_was_encoded() {
     let bytes = Record::encode(&mut header, &descriptors);
     assert_eq!(bytes.len(), header.header_bytes as usize);
     assert_eq!(Record::peek(&bytes), Ok(header));
-    assert_eq!(
-        Record::decode(&bytes),
-        Ok(Record {
-            header,
-            descriptors
-        })
-    );
+    assert_eq!(Record::decode(&bytes), Ok(Record { header, descriptors }));
 }
 
 #[test]
@@ -91,10 +79,7 @@ fn record_header_area_is_padded_and_payload_follows_it() {
 
 #[test]
 fn compressed_data_is_split_from_its_padding() {
-    let prefix = Lz4Prefix {
-        compressed_bytes: 5,
-        uncompressed_bytes: 2 * 4096,
-    };
+    let prefix = Lz4Prefix { compressed_bytes: 5, uncompressed_bytes: 2 * 4096 };
     let mut stored = prefix.encode().to_vec();
     stored.extend(*b"hello and then padding");
     assert_eq!(Lz4Prefix::split(&stored, 2), Ok((prefix, &b"hello"[..])));
@@ -119,19 +104,10 @@ fn checksum_of_a_whole_checkpoint_differs_between_checkpoints() {
 
 #[test]
 fn catalog_entries_and_keys_decode_to_what_was_encoded() {
-    assert_eq!(
-        DotEntry::decode(&sample::dot_entry().encode()),
-        Ok(sample::dot_entry())
-    );
-    assert_eq!(
-        VolumeEntry::decode(&sample::volume_entry().encode()),
-        Ok(sample::volume_entry())
-    );
+    assert_eq!(DotEntry::decode(&sample::dot_entry().encode()), Ok(sample::dot_entry()));
+    assert_eq!(VolumeEntry::decode(&sample::volume_entry().encode()), Ok(sample::volume_entry()));
     for (key, number) in sample::catalog_keys() {
-        assert_eq!(
-            (key.encode(), CatalogKey::decode(number)),
-            (number, Ok(key))
-        );
+        assert_eq!((key.encode(), CatalogKey::decode(number)), (number, Ok(key)));
     }
 }
 
@@ -140,19 +116,7 @@ fn names_are_lower_case_and_begin_and_end_with_a_letter_or_digit() {
     for good in ["a", "0", "db", "a-b_c9", &"x".repeat(64)] {
         assert!(valid_name(good), "{good}");
     }
-    for bad in [
-        "",
-        "-",
-        "a-",
-        "_a",
-        "A",
-        "a b",
-        "ä",
-        "a/b",
-        "a.b",
-        "a\n",
-        &"x".repeat(65),
-    ] {
+    for bad in ["", "-", "a-", "_a", "A", "a b", "ä", "a/b", "a.b", "a\n", &"x".repeat(65)] {
         assert!(!valid_name(bad), "{bad:?}");
     }
 }

@@ -47,10 +47,7 @@ impl Slot {
             SlotState::Log(segment) => (2, segment.0),
             SlotState::Pages => (3, 0),
         };
-        assert!(
-            value <= VALUE_MASK,
-            "encode checkpoint: slot value {value} needs more than 56 bits"
-        );
+        assert!(value <= VALUE_MASK, "encode checkpoint: slot value {value} needs more than 56 bits");
         (if self.written { WRITTEN } else { 0 }) | kind << KIND_SHIFT | value
     }
 
@@ -65,17 +62,8 @@ impl Slot {
             kind => return Err(unsupported(kind, "unknown")),
         };
         let bare = matches!(state, SlotState::Free | SlotState::Pages);
-        require(
-            value == 0 || !bare,
-            STRUCTURE,
-            "slots",
-            format_args!("{word:#x}"),
-            "no value for this state",
-        )?;
-        Ok(Self {
-            state,
-            written: word & WRITTEN != 0,
-        })
+        require(value == 0 || !bare, STRUCTURE, "slots", format_args!("{word:#x}"), "no value for this state")?;
+        Ok(Self { state, written: word & WRITTEN != 0 })
     }
 }
 
@@ -86,11 +74,7 @@ impl PageMap {
 
     pub(super) fn encode(&self, w: &mut Writer, bitmap_bytes: usize) {
         let same = self.used.len() == bitmap_bytes && self.quarantined.len() == bitmap_bytes;
-        assert!(
-            same,
-            "encode checkpoint: bitmaps of slot {} are not {bitmap_bytes} bytes",
-            self.slot
-        );
+        assert!(same, "encode checkpoint: bitmaps of slot {} are not {bitmap_bytes} bytes", self.slot);
         w.u64(self.slot.0);
         w.bytes(&self.used);
         w.bytes(&self.quarantined);
@@ -99,22 +83,11 @@ impl PageMap {
     pub(super) fn decode(r: &mut Reader<'_>, bitmap_bytes: u32) -> Result<Self, DecodeError> {
         let slot = SlotIndex(r.u64("page_maps.slot")?);
         let used = r.slice("page_maps.used", bitmap_bytes as usize)?.to_vec();
-        let quarantined = r
-            .slice("page_maps.quarantined", bitmap_bytes as usize)?
-            .to_vec();
-        Ok(Self {
-            slot,
-            used,
-            quarantined,
-        })
+        let quarantined = r.slice("page_maps.quarantined", bitmap_bytes as usize)?.to_vec();
+        Ok(Self { slot, used, quarantined })
     }
 }
 
 fn unsupported(found: u64, expected: &'static str) -> DecodeError {
-    DecodeError::Unsupported {
-        structure: STRUCTURE,
-        field: "slots",
-        found,
-        expected,
-    }
+    DecodeError::Unsupported { structure: STRUCTURE, field: "slots", found, expected }
 }

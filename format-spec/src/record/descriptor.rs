@@ -3,19 +3,17 @@
 //! Every descriptor starts with its type, its flags and its whole length, a multiple of eight bytes. The length lets a
 //! dump tool step over what it does not know; replay must not, for an operation left out is a wrong volume.
 
+use super::data::DataDescriptor;
 use crate::bytes::{Reader, Writer};
 use crate::catalog::valid_name;
 use crate::error::{DecodeError, require};
 use crate::units::*;
 
-/// The most logical blocks that one data descriptor covers: 256 KiB.
-pub const DATA_BLOCKS_MAX: u16 = 64;
 pub const COMPRESSION_NONE: u8 = 0;
 pub const COMPRESSION_LZ4: u8 = 1;
 
-const STRUCTURE: &str = "descriptor";
+pub(super) const STRUCTURE: &str = "descriptor";
 const PREFIX_BYTES: usize = 4;
-const DATA_BYTES: usize = 28;
 
 const DATA: u8 = 1;
 const HOLE: u8 = 2;
@@ -28,14 +26,8 @@ const RESIZE_VOLUME: u8 = 20;
 const CONFIGURE_VOLUME: u8 = 21;
 
 /// Type numbers set aside; each needs a feature bit before a store may hold it.
-const RESERVED: [(u8, &str); 6] = [
-    (32, "Snapshot"),
-    (33, "Clone"),
-    (34, "DeleteVersion"),
-    (35, "Rename"),
-    (36, "Metadata"),
-    (37, "Forward"),
-];
+const RESERVED: [(u8, &str); 6] =
+    [(32, "Snapshot"), (33, "Clone"), (34, "DeleteVersion"), (35, "Rename"), (36, "Metadata"), (37, "Forward")];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Descriptor {
@@ -81,32 +73,11 @@ pub enum Descriptor {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataDescriptor {
-    pub line: LineId,
-    pub block: BlockIndex,
-    /// Logical blocks, 1 to 64.
-    pub count: u16,
-    pub encoding: Encoding,
-    /// Blocks in the payload; as many as `count` when raw, at most as many when compressed.
-    pub stored_blocks: u16,
-    /// Offset in blocks from the first payload block.
-    pub payload: u32,
-    /// Raw: one for each block. Lz4: one for all stored blocks.
-    pub checksums: Vec<u32>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    Raw,
-    Lz4,
-}
-
 impl Descriptor {
     /// The length on disk, padding included.
     pub fn encoded_len(&self) -> usize {
         let len = match self {
-            Self::Data(data) => DATA_BYTES + 4 * data.checksums.len(),
+            Self::Data(data) => data.bytes(),
             Self::Hole { .. } | Self::Zero { .. } | Self::ResizeVolume { .. } => 32,
             Self::CreateDot { name, .. } => 16 + name.len(),
             Self::CreateVolume { name, .. } => 40 + name.len(),
@@ -125,14 +96,7 @@ impl Descriptor {
         w.u8(flags);
         w.u16(len as u16);
         match self {
-            Self::Data(data) => {
-                w.u16(data.count);
-                w.u16(data.stored_blocks);
-                w.u64(data.line.0);
-                w.u64(data.block.0);
-                w.u32(data.payload);
-                data.checksums.iter().for_each(|&checksum| w.u32(checksum));
-            }
+            Self::Data(data) => data.encode(w),
             Self::Hole { line, block, count } | Self::Zero { line, block, count } => {
                 w.zeros(4);
                 w.u64(line.0);
@@ -149,14 +113,7 @@ impl Descriptor {
                 w.zeros(4);
                 w.u64(dot.0);
             }
-            Self::CreateVolume {
-                volume,
-                dot,
-                line,
-                size_bytes,
-                compression,
-                name,
-            } => {
+            Self::CreateVolume { volume, dot, line, size_bytes, compression, name } => {
                 w.u8(name.len() as u8);
                 w.u8(*compression);
                 w.zeros(2);
@@ -170,20 +127,13 @@ impl Descriptor {
                 w.zeros(4);
                 w.u64(volume.0);
             }
-            Self::ResizeVolume {
-                volume,
-                line,
-                size_bytes,
-            } => {
+            Self::ResizeVolume { volume, line, size_bytes } => {
                 w.zeros(4);
                 w.u64(volume.0);
                 w.u64(line.0);
                 w.u64(*size_bytes);
             }
-            Self::ConfigureVolume {
-                volume,
-                compression,
-            } => {
+            Self::ConfigureVolume { volume, compression } => {
                 w.u8(0);
                 w.u8(*compression);
                 w.zeros(2);
@@ -193,20 +143,11 @@ impl Descriptor {
         w.zeros_up_to(end);
     }
 
-    pub(super) fn decode(
-        record: &mut Reader<'_>,
-        payload_blocks: u32,
-    ) -> Result<Self, DecodeError> {
+    pub(super) fn decode(record: &mut Reader<'_>, payload_blocks: u32) -> Result<Self, DecodeError> {
         let mut prefix = Reader::of_len(STRUCTURE, record.rest(), PREFIX_BYTES)?;
         let (kind, flags) = (prefix.u8("type")?, prefix.u8("flags")?);
         let len = usize::from(prefix.u16("length")?);
-        require(
-            len >= 8 && len.is_multiple_of(8),
-            STRUCTURE,
-            "length",
-            len,
-            "a multiple of 8, at least 8",
-        )?;
+        require(len >= 8 && len.is_multiple_of(8), STRUCTURE, "length", len, "a multiple of 8, at least 8")?;
         let mut r = Reader::new(STRUCTURE, record.slice("descriptor", len)?);
         r.seek(PREFIX_BYTES)?;
         let descriptor = Self::decode_body(kind, flags, &mut r)?;
@@ -225,25 +166,16 @@ impl Descriptor {
                 let line = LineId(r.u64("line")?);
                 let block = BlockIndex(r.u64("block")?);
                 let count = r.u64("count")?;
-                if kind == HOLE {
-                    Self::Hole { line, block, count }
-                } else {
-                    Self::Zero { line, block, count }
-                }
+                if kind == HOLE { Self::Hole { line, block, count } } else { Self::Zero { line, block, count } }
             }
             CREATE_DOT => {
                 let name_len = r.u8("name length")?;
                 r.skip(3)?;
-                Self::CreateDot {
-                    dot: DotId(r.u64("dot")?),
-                    name: name(r, name_len)?,
-                }
+                Self::CreateDot { dot: DotId(r.u64("dot")?), name: name(r, name_len)? }
             }
             REMOVE_DOT => {
                 r.skip(4)?;
-                Self::RemoveDot {
-                    dot: DotId(r.u64("dot")?),
-                }
+                Self::RemoveDot { dot: DotId(r.u64("dot")?) }
             }
             CREATE_VOLUME => {
                 let name_len = r.u8("name length")?;
@@ -253,38 +185,22 @@ impl Descriptor {
                 let dot = DotId(r.u64("dot")?);
                 let line = LineId(r.u64("line")?);
                 let size_bytes = r.u64("size_bytes")?;
-                Self::CreateVolume {
-                    volume,
-                    dot,
-                    line,
-                    size_bytes,
-                    compression,
-                    name: name(r, name_len)?,
-                }
+                Self::CreateVolume { volume, dot, line, size_bytes, compression, name: name(r, name_len)? }
             }
             REMOVE_VOLUME => {
                 r.skip(4)?;
-                Self::RemoveVolume {
-                    volume: VolumeId(r.u64("volume")?),
-                }
+                Self::RemoveVolume { volume: VolumeId(r.u64("volume")?) }
             }
             RESIZE_VOLUME => {
                 r.skip(4)?;
                 let volume = VolumeId(r.u64("volume")?);
-                Self::ResizeVolume {
-                    volume,
-                    line: LineId(r.u64("line")?),
-                    size_bytes: r.u64("size_bytes")?,
-                }
+                Self::ResizeVolume { volume, line: LineId(r.u64("line")?), size_bytes: r.u64("size_bytes")? }
             }
             CONFIGURE_VOLUME => {
                 r.skip(1)?;
                 let compression = r.u8("compression")?;
                 r.skip(2)?;
-                Self::ConfigureVolume {
-                    volume: VolumeId(r.u64("volume")?),
-                    compression,
-                }
+                Self::ConfigureVolume { volume: VolumeId(r.u64("volume")?), compression }
             }
             unknown => return Err(unsupported(unknown)),
         })
@@ -308,16 +224,9 @@ impl Descriptor {
     fn check(&self, payload_blocks: u32) -> Result<(), DecodeError> {
         match self {
             Self::Data(data) => data.check(payload_blocks),
-            Self::Hole { block, count, .. } | Self::Zero { block, count, .. } => {
-                check_range(*block, *count)
-            }
+            Self::Hole { block, count, .. } | Self::Zero { block, count, .. } => check_range(*block, *count),
             Self::CreateDot { name, .. } => check_name(name),
-            Self::CreateVolume {
-                size_bytes,
-                compression,
-                name,
-                ..
-            } => {
+            Self::CreateVolume { size_bytes, compression, name, .. } => {
                 check_name(name)?;
                 check_size(*size_bytes)?;
                 check_compression(*compression)
@@ -329,145 +238,33 @@ impl Descriptor {
     }
 }
 
-impl DataDescriptor {
-    fn decode(flags: u8, r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let count = r.u16("count")?;
-        let stored_blocks = r.u16("stored_blocks")?;
-        let line = LineId(r.u64("line")?);
-        let block = BlockIndex(r.u64("block")?);
-        let payload = r.u32("payload")?;
-        let (encoding, checksum_count) = match flags {
-            0 => (Encoding::Raw, count),
-            1 => (Encoding::Lz4, 1),
-            _ => {
-                return Err(DecodeError::invalid(
-                    STRUCTURE,
-                    "encoding",
-                    flags,
-                    "0 (raw) or 1 (lz4)",
-                ));
-            }
-        };
-        let checksums = (0..checksum_count)
-            .map(|_| r.u32("checksums"))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            line,
-            block,
-            count,
-            encoding,
-            stored_blocks,
-            payload,
-            checksums,
-        })
-    }
-
-    fn check(&self, payload_blocks: u32) -> Result<(), DecodeError> {
-        let (count, stored) = (self.count, self.stored_blocks);
-        require(
-            (1..=DATA_BLOCKS_MAX).contains(&count),
-            STRUCTURE,
-            "count",
-            count,
-            "1 to 64",
-        )?;
-        check_range(self.block, count.into())?;
-        let (fits, checksums) = match self.encoding {
-            Encoding::Raw => (stored == count, usize::from(count)),
-            Encoding::Lz4 => ((1..=count).contains(&stored), 1),
-        };
-        require(
-            fits,
-            STRUCTURE,
-            "stored_blocks",
-            stored,
-            format_args!("as many as suit {count} blocks"),
-        )?;
-        require(
-            self.checksums.len() == checksums,
-            STRUCTURE,
-            "checksums",
-            self.checksums.len(),
-            checksums,
-        )?;
-        let end = u64::from(self.payload) + u64::from(stored);
-        require(
-            end <= payload_blocks.into(),
-            STRUCTURE,
-            "payload",
-            self.payload,
-            "a place inside the payload",
-        )
-    }
-}
-
-fn check_range(block: BlockIndex, count: u64) -> Result<(), DecodeError> {
-    let end = block
-        .0
-        .checked_add(count)
-        .filter(|&end| count > 0 && end <= VOLUME_BLOCKS_MAX);
-    require(
-        end.is_some(),
-        STRUCTURE,
-        "block",
-        format_args!("{block} + {count}"),
-        "a range inside 2^40 blocks",
-    )
+pub(super) fn check_range(block: BlockIndex, count: u64) -> Result<(), DecodeError> {
+    let end = block.0.checked_add(count).filter(|&end| count > 0 && end <= VOLUME_BLOCKS_MAX);
+    require(end.is_some(), STRUCTURE, "block", format_args!("{block} + {count}"), "a range inside 2^40 blocks")
 }
 
 fn check_name(name: &str) -> Result<(), DecodeError> {
-    require(
-        valid_name(name),
-        STRUCTURE,
-        "name",
-        format_args!("{name:?}"),
-        "1 to 64 of a-z, 0-9, _ and -",
-    )
+    require(valid_name(name), STRUCTURE, "name", format_args!("{name:?}"), "1 to 64 of a-z, 0-9, _ and -")
 }
 
 fn check_size(size_bytes: u64) -> Result<(), DecodeError> {
     let most = VOLUME_BLOCKS_MAX * BLOCK_BYTES as u64;
-    require(
-        size_bytes <= most,
-        STRUCTURE,
-        "size_bytes",
-        size_bytes,
-        "at most 2^52",
-    )
+    require(size_bytes <= most, STRUCTURE, "size_bytes", size_bytes, "at most 2^52")
 }
 
 fn check_compression(compression: u8) -> Result<(), DecodeError> {
-    require(
-        compression <= COMPRESSION_LZ4,
-        STRUCTURE,
-        "compression",
-        compression,
-        "0 (none) or 1 (lz4)",
-    )
+    require(compression <= COMPRESSION_LZ4, STRUCTURE, "compression", compression, "0 (none) or 1 (lz4)")
 }
 
 fn name(r: &mut Reader<'_>, len: u8) -> Result<String, DecodeError> {
     let bytes = r.slice("name", len.into())?;
     match std::str::from_utf8(bytes) {
         Ok(name) => Ok(name.to_owned()),
-        Err(_) => Err(DecodeError::invalid(
-            STRUCTURE,
-            "name",
-            format_args!("{bytes:02x?}"),
-            "UTF-8",
-        )),
+        Err(_) => Err(DecodeError::invalid(STRUCTURE, "name", format_args!("{bytes:02x?}"), "UTF-8")),
     }
 }
 
 fn unsupported(kind: u8) -> DecodeError {
-    let expected = RESERVED
-        .iter()
-        .find(|reserved| reserved.0 == kind)
-        .map_or("unknown", |reserved| reserved.1);
-    DecodeError::Unsupported {
-        structure: STRUCTURE,
-        field: "type",
-        found: kind.into(),
-        expected,
-    }
+    let expected = RESERVED.iter().find(|reserved| reserved.0 == kind).map_or("unknown", |reserved| reserved.1);
+    DecodeError::Unsupported { structure: STRUCTURE, field: "type", found: kind.into(), expected }
 }

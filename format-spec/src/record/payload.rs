@@ -31,22 +31,11 @@ impl Lz4Prefix {
     /// The prefix, and the compressed data behind it, of an extent of `count` logical blocks.
     pub fn split(stored: &[u8], count: u16) -> Result<(Self, &[u8]), DecodeError> {
         let mut r = Reader::new(STRUCTURE, stored);
-        let prefix = Self {
-            compressed_bytes: r.u32("compressed_bytes")?,
-            uncompressed_bytes: r.u32("uncompressed_bytes")?,
-        };
+        let prefix =
+            Self { compressed_bytes: r.u32("compressed_bytes")?, uncompressed_bytes: r.u32("uncompressed_bytes")? };
         let logical = u32::from(count) * BLOCK_BYTES as u32;
         let found = prefix.uncompressed_bytes;
-        require(
-            found == logical,
-            STRUCTURE,
-            "uncompressed_bytes",
-            found,
-            logical,
-        )?;
-        Ok((
-            prefix,
-            r.slice("compressed data", prefix.compressed_bytes as usize)?,
-        ))
+        require(found == logical, STRUCTURE, "uncompressed_bytes", found, logical)?;
+        Ok((prefix, r.slice("compressed data", prefix.compressed_bytes as usize)?))
     }
 }

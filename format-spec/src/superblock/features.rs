@@ -15,11 +15,7 @@ pub const CLASS_COMPATIBLE: u8 = 1;
 pub const CLASS_CLEAR_ON_WRITE: u8 = 2;
 
 /// The bits that this program knows.
-const KNOWN: Features = Features {
-    incompatible: 0,
-    compatible: 0,
-    clear_on_write: 0,
-};
+const KNOWN: Features = Features { incompatible: 0, compatible: 0, clear_on_write: 0 };
 
 /// Bits promised to coming features, so that no two of them meet: (class, bit, name).
 const RESERVED: [(u8, u8, &str); 4] = [
@@ -62,30 +58,16 @@ impl super::Superblock {
         if unknown != 0 {
             let bits = (0..64).filter(|bit| unknown >> bit & 1 == 1);
             return Err(UnknownFeatures {
-                names: bits
-                    .map(|bit| self.feature_name(CLASS_INCOMPATIBLE, bit))
-                    .collect(),
+                names: bits.map(|bit| self.feature_name(CLASS_INCOMPATIBLE, bit)).collect(),
             });
         }
-        let kept = if for_writing {
-            KNOWN.clear_on_write
-        } else {
-            u64::MAX
-        };
-        Ok(Features {
-            clear_on_write: self.features.clear_on_write & kept,
-            ..self.features
-        })
+        let kept = if for_writing { KNOWN.clear_on_write } else { u64::MAX };
+        Ok(Features { clear_on_write: self.features.clear_on_write & kept, ..self.features })
     }
 
     fn feature_name(&self, class: u8, bit: u8) -> String {
-        let stored = self
-            .feature_names
-            .iter()
-            .find(|name| (name.class, name.bit) == (class, bit));
-        let reserved = RESERVED
-            .iter()
-            .find(|name| (name.0, name.1) == (class, bit));
+        let stored = self.feature_names.iter().find(|name| (name.class, name.bit) == (class, bit));
+        let reserved = RESERVED.iter().find(|name| (name.0, name.1) == (class, bit));
         match (stored, reserved) {
             (Some(stored), _) => stored.name.clone(),
             (None, Some(reserved)) => reserved.2.to_owned(),
@@ -96,11 +78,7 @@ impl super::Superblock {
 
 impl FeatureName {
     pub(super) fn encode(&self, w: &mut Writer) {
-        assert!(
-            self.name.len() <= NAME_BYTES_MAX,
-            "encode superblock: feature name \"{}\" is too long",
-            self.name
-        );
+        assert!(self.name.len() <= NAME_BYTES_MAX, "encode superblock: feature name \"{}\" is too long", self.name);
         w.u8(self.class);
         w.u8(self.bit);
         w.bytes(self.name.as_bytes());
@@ -112,10 +90,7 @@ impl FeatureName {
         let bit = r.u8("feature_names.bit")?;
         require(bit < 64, STRUCTURE, "feature_names.bit", bit, "below 64")?;
         let name = r.slice("feature_names.name", NAME_BYTES_MAX)?;
-        let len = name
-            .iter()
-            .position(|&byte| byte == 0)
-            .unwrap_or(NAME_BYTES_MAX);
+        let len = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_BYTES_MAX);
         let name = text("feature_names.name", name, len as u8)?;
         Ok(Self { class, bit, name })
     }

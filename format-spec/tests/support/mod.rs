@@ -34,11 +34,7 @@ pub fn superblock() -> Superblock {
     };
     Superblock {
         version: superblock::VERSION,
-        features: Features {
-            incompatible: 0,
-            compatible: 1 << 5,
-            clear_on_write: 1 << 6,
-        },
+        features: Features { incompatible: 0, compatible: 1 << 5, clear_on_write: 1 << 6 },
         store_id: STORE,
         incarnation: Incarnation([0xb1; 16]),
         generation: 35,
@@ -56,16 +52,8 @@ pub fn superblock() -> Superblock {
         checkpoints: [checkpoint(12), checkpoint(11)],
         mounts: vec![mount(0), mount(1)],
         feature_names: vec![
-            FeatureName {
-                class: 1,
-                bit: 5,
-                name: "a hint".to_owned(),
-            },
-            FeatureName {
-                class: 2,
-                bit: 6,
-                name: "22 bytes, as long as is".chars().take(22).collect(),
-            },
+            FeatureName { class: 1, bit: 5, name: "a hint".to_owned() },
+            FeatureName { class: 2, bit: 6, name: "22 bytes, as long as is".chars().take(22).collect() },
         ],
     }
 }
@@ -124,11 +112,7 @@ pub fn record_header() -> RecordHeader {
 /// One of each kind, with names and checksum lists of lengths that need padding and of lengths that do not.
 pub fn descriptors() -> Vec<Descriptor> {
     let data = |count: u16, stored_blocks: u16, payload: u32, encoding| {
-        let checksums = if encoding == Encoding::Lz4 {
-            1
-        } else {
-            count.into()
-        };
+        let checksums = if encoding == Encoding::Lz4 { 1 } else { count.into() };
         Descriptor::Data(DataDescriptor {
             line: LineId(0x11ee),
             block: BlockIndex(81_920),
@@ -140,10 +124,7 @@ pub fn descriptors() -> Vec<Descriptor> {
         })
     };
     vec![
-        Descriptor::CreateDot {
-            dot: DotId(7),
-            name: "db".to_owned(),
-        },
+        Descriptor::CreateDot { dot: DotId(7), name: "db".to_owned() },
         Descriptor::CreateVolume {
             volume: VolumeId(8),
             dot: DotId(7),
@@ -155,39 +136,17 @@ pub fn descriptors() -> Vec<Descriptor> {
         data(1, 1, 0, Encoding::Raw),
         data(2, 2, 1, Encoding::Raw),
         data(64, 3, 3, Encoding::Lz4),
-        Descriptor::Hole {
-            line: LineId(0x11ee),
-            block: BlockIndex(5),
-            count: 1 << 30,
-        },
-        Descriptor::Zero {
-            line: LineId(0x11ee),
-            block: BlockIndex(6),
-            count: 9,
-        },
-        Descriptor::ResizeVolume {
-            volume: VolumeId(8),
-            line: LineId(0x11ee),
-            size_bytes: 4096,
-        },
-        Descriptor::ConfigureVolume {
-            volume: VolumeId(8),
-            compression: 0,
-        },
-        Descriptor::RemoveVolume {
-            volume: VolumeId(8),
-        },
+        Descriptor::Hole { line: LineId(0x11ee), block: BlockIndex(5), count: 1 << 30 },
+        Descriptor::Zero { line: LineId(0x11ee), block: BlockIndex(6), count: 9 },
+        Descriptor::ResizeVolume { volume: VolumeId(8), line: LineId(0x11ee), size_bytes: 4096 },
+        Descriptor::ConfigureVolume { volume: VolumeId(8), compression: 0 },
+        Descriptor::RemoveVolume { volume: VolumeId(8) },
         Descriptor::RemoveDot { dot: DotId(7) },
     ]
 }
 
 pub fn root(page: u64) -> NodeRef {
-    NodeRef {
-        page: PageIndex(page),
-        checksum: 0x00c0_ffee,
-        level: 2,
-        newest: LogAddress::new(SegmentId(416), 77),
-    }
+    NodeRef { page: PageIndex(page), checksum: 0x00c0_ffee, level: 2, newest: LogAddress::new(SegmentId(416), 77) }
 }
 
 pub fn checkpoint() -> Checkpoint {
@@ -222,9 +181,7 @@ pub fn checkpoint() -> Checkpoint {
 }
 
 pub fn dot_entry() -> DotEntry {
-    DotEntry {
-        name: "db".to_owned(),
-    }
+    DotEntry { name: "db".to_owned() }
 }
 
 pub fn volume_entry() -> VolumeEntry {
@@ -240,8 +197,5 @@ pub fn volume_entry() -> VolumeEntry {
 }
 
 pub fn catalog_keys() -> [(CatalogKey, u64); 2] {
-    [
-        (CatalogKey::Dot(DotId(7)), 1 << 56 | 7),
-        (CatalogKey::Volume(VolumeId(8)), 2 << 56 | 8),
-    ]
+    [(CatalogKey::Dot(DotId(7)), 1 << 56 | 7), (CatalogKey::Volume(VolumeId(8)), 2 << 56 | 8)]
 }
