@@ -1,17 +1,55 @@
-//! A reference to a tree page, as parents, the catalog and checkpoints hold it.
+//! Pages of the trees: the extent map of each line, the liveness of segments, the catalog.
+//!
+//! All trees are made of the same 4 KiB page: a header, a directory of 16-bit offsets, then entries in key order. A branch
+//! holds references to its children, a leaf holds values. The parent's reference carries the checksum of the whole page, so that
+//! an old page at the right place, or a right page at the wrong place, is refused; the page's own header says the same
+//! about itself, for a repair that has lost the parent.
+//!
+//! This module knows what one page may look like. It does not know how keys are spread over pages; the map does.
+
+mod extent;
+mod page;
+
+pub use extent::{ChecksumList, ExtentContent, ExtentEntry};
+pub use page::{ENTRY_OVERHEAD_BYTES, NODE_ROOM_BYTES, Node, NodeHeader, NodeWriter};
+
+use std::fmt;
 
 use crate::bytes::{Reader, Writer};
 use crate::error::DecodeError;
-use crate::units::{LogAddress, PageIndex};
+use crate::units::{BLOCK_BYTES, LogAddress, PageIndex};
+
+/// A page of a tree is one block of the store file.
+pub const NODE_BYTES: usize = BLOCK_BYTES;
+
+/// Levels that a tree may have. Four-level trees reach 10⁸ leaves; more than this is damage.
+pub const NODE_LEVELS_MAX: u8 = 12;
+
+/// The longest value of a leaf: three of them fit a page, so a split always makes progress.
+pub const VALUE_BYTES_MAX: usize = 1200;
 
 pub const NODE_REF_BYTES: usize = 24;
 
+/// What the keys and values of a tree mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TreeKind {
+    /// Block of a volume → extent.
+    Map,
+    /// Segment → which of its blocks live.
+    Liveness,
+    /// Kind and id → dot or volume.
+    Catalog,
+}
+
+/// A page as its parent, the catalog and checkpoints know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeRef {
     pub page: PageIndex,
+    /// Of the page, as its header repeats it.
     pub checksum: u32,
+    /// 0 for a leaf.
     pub level: u8,
-    /// The largest log address in the subtree.
+    /// No log address in the subtree is larger. NONE where values hold no addresses.
     pub newest: LogAddress,
 }
 
@@ -34,11 +72,43 @@ impl NodeRef {
         let checksum = r.u32("checksum")?;
         let level = r.u8("level")?;
         r.skip(3)?;
-        Ok(Self {
-            page,
-            checksum,
-            level,
-            newest: LogAddress(r.u64("newest")?),
+        let newest = LogAddress(r.u64("newest")?);
+        if page.0 == 0 || level > NODE_LEVELS_MAX {
+            let found = format_args!("page {page}, level {level}");
+            return Err(DecodeError::invalid(
+                "node reference",
+                "place",
+                found,
+                "a page after the superblock, level 0 to 12",
+            ));
+        }
+        Ok(Self { page, checksum, level, newest })
+    }
+}
+
+impl TreeKind {
+    fn number(self) -> u8 {
+        match self {
+            Self::Map => 1,
+            Self::Liveness => 2,
+            Self::Catalog => 3,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Map, Self::Liveness, Self::Catalog].into_iter().find(|kind| kind.number() == number)
+    }
+}
+
+impl fmt::Display for TreeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Map => "map",
+            Self::Liveness => "liveness",
+            Self::Catalog => "catalog",
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
