@@ -58,12 +58,7 @@ pub(crate) trait Backend {
     /// Asks a request that may wait for ever to end soon; its completion still comes.
     fn cancel(&mut self, token: Token);
     /// Hands everything started to the kernel, waits as told, and collects completions.
-    fn turn(
-        &mut self,
-        wait: Wait,
-        operations: &mut Operations,
-        completions: &mut Vec<Completion>,
-    ) -> Turn;
+    fn turn(&mut self, wait: Wait, operations: &mut Operations, completions: &mut Vec<Completion>) -> Turn;
 
     fn open_file(&self, path: &Path, options: &FileOptions) -> io::Result<File>;
     fn open_shared_memory(&self, path: &Path, len: u64) -> io::Result<SharedMemory>;

@@ -59,25 +59,14 @@ impl Buffer {
 
     /// Sets the length; bytes that come into view are unspecified.
     pub fn resize(&mut self, len: usize) {
-        assert!(
-            len <= self.capacity,
-            "buffer resize: {len} bytes exceed its capacity of {}",
-            self.capacity
-        );
+        assert!(len <= self.capacity, "buffer resize: {len} bytes exceed its capacity of {}", self.capacity);
         self.len = len;
     }
 
     fn recycled(len: usize) -> Option<Buffer> {
         let capacity = capacity_for(len);
-        let memory = POOL
-            .try_with(|pool| pool.borrow_mut().take(capacity))
-            .ok()
-            .flatten()?;
-        Some(Buffer {
-            memory,
-            capacity,
-            len,
-        })
+        let memory = POOL.try_with(|pool| pool.borrow_mut().take(capacity)).ok().flatten()?;
+        Some(Buffer { memory, capacity, len })
     }
 
     fn allocated(len: usize) -> Buffer {
@@ -86,19 +75,13 @@ impl Buffer {
         // SAFETY: the layout has a size of at least 4096 bytes, never zero. `alloc_zeroed` initialises all of it.
         let memory = unsafe { alloc_zeroed(layout) };
         let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
-        Buffer {
-            memory,
-            capacity,
-            len,
-        }
+        Buffer { memory, capacity, len }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let kept = POOL
-            .try_with(|pool| pool.borrow_mut().put(self.memory, self.capacity))
-            .unwrap_or(false);
+        let kept = POOL.try_with(|pool| pool.borrow_mut().put(self.memory, self.capacity)).unwrap_or(false);
         if !kept {
             // SAFETY: `memory` came from `allocated` with this very layout, and this is its only owner.
             unsafe { dealloc(self.memory.as_ptr(), layout(self.capacity)) }
@@ -136,8 +119,7 @@ impl AsRef<[u8]> for Buffer {
 
 impl From<&[u8]> for Buffer {
     fn from(bytes: &[u8]) -> Buffer {
-        let mut buffer =
-            Buffer::recycled(bytes.len()).unwrap_or_else(|| Buffer::allocated(bytes.len()));
+        let mut buffer = Buffer::recycled(bytes.len()).unwrap_or_else(|| Buffer::allocated(bytes.len()));
         buffer.copy_from_slice(bytes);
         buffer
     }
@@ -157,22 +139,16 @@ const POOL_BYTES: usize = 32 << 20;
 
 fn capacity_for(len: usize) -> usize {
     let rounded = len.max(BUFFER_ALIGNMENT);
-    if rounded > 1 << LARGEST_CLASS {
-        rounded.next_multiple_of(BUFFER_ALIGNMENT)
-    } else {
-        rounded.next_power_of_two()
-    }
+    if rounded > 1 << LARGEST_CLASS { rounded.next_multiple_of(BUFFER_ALIGNMENT) } else { rounded.next_power_of_two() }
 }
 
 fn layout(capacity: usize) -> Layout {
-    Layout::from_size_align(capacity, BUFFER_ALIGNMENT)
-        .expect("a capacity that was allocated has a layout")
+    Layout::from_size_align(capacity, BUFFER_ALIGNMENT).expect("a capacity that was allocated has a layout")
 }
 
 fn class_of(capacity: usize) -> Option<usize> {
     let class = capacity.trailing_zeros();
-    (capacity.is_power_of_two() && class <= LARGEST_CLASS)
-        .then(|| (class - SMALLEST_CLASS) as usize)
+    (capacity.is_power_of_two() && class <= LARGEST_CLASS).then(|| (class - SMALLEST_CLASS) as usize)
 }
 
 struct Pool {

@@ -56,11 +56,7 @@ impl Executor {
             remote_waiting: AtomicBool::new(false),
             doorbell,
         };
-        Executor {
-            queue: Arc::new(queue),
-            live: Rc::default(),
-            stopped: Cell::new(false),
-        }
+        Executor { queue: Arc::new(queue), live: Rc::default(), stopped: Cell::new(false) }
     }
 
     pub(crate) fn queue(&self) -> &Arc<ReadyQueue> {
@@ -68,18 +64,14 @@ impl Executor {
     }
 
     pub(crate) fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
-        let registration = Registration {
-            live: self.live.clone(),
-            place: self.live.reserve(),
-        };
+        let registration = Registration { live: self.live.clone(), place: self.live.reserve() };
         let place = registration.place;
         let future = async move {
             let _registration = registration;
             future.await
         };
         let queue = self.queue.clone();
-        let (runnable, task) =
-            async_task::spawn_local(future, move |runnable| queue.push(runnable));
+        let (runnable, task) = async_task::spawn_local(future, move |runnable| queue.push(runnable));
         if self.stopped.get() {
             drop(runnable);
         } else {
@@ -145,12 +137,7 @@ impl LiveTasks {
     }
 
     fn take(&self) -> Vec<Waker> {
-        self.places
-            .borrow_mut()
-            .0
-            .iter_mut()
-            .filter_map(Option::take)
-            .collect()
+        self.places.borrow_mut().0.iter_mut().filter_map(Option::take).collect()
     }
 }
 
@@ -187,10 +174,7 @@ impl ReadyQueue {
             // SAFETY: only the owner thread reaches this line, and no reference into `local` outlives a call of this type.
             unsafe { (*self.local.get()).push_back(runnable) }
         } else {
-            self.remote
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(runnable);
+            self.remote.lock().unwrap_or_else(PoisonError::into_inner).push(runnable);
             self.remote_waiting.store(true, Ordering::Release);
             self.ring_from_elsewhere();
         }
@@ -210,15 +194,8 @@ impl ReadyQueue {
         assert_eq!(thread_number(), self.owner, "a runtime stays on its thread");
         // SAFETY: this is the owner thread, and no reference into `local` is alive while this one is.
         let local = unsafe { &mut *self.local.get() };
-        if self.remote_waiting.load(Ordering::Relaxed)
-            && self.remote_waiting.swap(false, Ordering::Acquire)
-        {
-            local.extend(
-                self.remote
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .drain(..),
-            );
+        if self.remote_waiting.load(Ordering::Relaxed) && self.remote_waiting.swap(false, Ordering::Acquire) {
+            local.extend(self.remote.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
         }
         local.pop_front()
     }

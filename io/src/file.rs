@@ -58,13 +58,7 @@ pub(crate) enum FileHandle {
 impl File {
     pub(crate) fn new(handle: FileHandle, path: &Path, direct: bool, block_device: bool) -> File {
         let failed_sync = Cell::new(None);
-        File(Rc::new(FileState {
-            handle,
-            path: path.to_owned(),
-            direct,
-            block_device,
-            failed_sync,
-        }))
+        File(Rc::new(FileState { handle, path: path.to_owned(), direct, block_device, failed_sync }))
     }
 
     pub(crate) fn open(path: &Path, options: &FileOptions) -> io::Result<File> {
@@ -72,30 +66,19 @@ impl File {
             let (descriptor, direct) = open_descriptor(path, options)?;
             if options.lock {
                 let exclusive = FlockOperation::NonBlockingLockExclusive;
-                let lock = if options.write {
-                    exclusive
-                } else {
-                    FlockOperation::NonBlockingLockShared
-                };
+                let lock = if options.write { exclusive } else { FlockOperation::NonBlockingLockShared };
                 rustix::fs::flock(&descriptor, lock)?;
             }
             let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&descriptor)?.st_mode);
             let block_device = kind == rustix::fs::FileType::BlockDevice;
-            Ok(File::new(
-                FileHandle::Os(descriptor),
-                path,
-                direct,
-                block_device,
-            ))
+            Ok(File::new(FileHandle::Os(descriptor), path, direct, block_device))
         };
         open().map_err(|error| while_doing("opening of", path, error))
     }
 
     pub fn len(&self) -> io::Result<u64> {
         match &self.0.handle {
-            FileHandle::Os(descriptor) if self.0.block_device => {
-                Ok(rustix::fs::seek(descriptor, SeekFrom::End(0))?)
-            }
+            FileHandle::Os(descriptor) if self.0.block_device => Ok(rustix::fs::seek(descriptor, SeekFrom::End(0))?),
             FileHandle::Os(descriptor) => Ok(rustix::fs::fstat(descriptor)?.st_size as u64),
             FileHandle::Sim(file) => Ok(file.len()),
         }
@@ -112,9 +95,7 @@ impl File {
                 FileHandle::Sim(file) => file.allocate(len, sparse),
                 FileHandle::Os(_) if self.0.block_device => match self.len()? {
                     size if size >= len => Ok(()),
-                    size => Err(io::Error::other(format!(
-                        "the device has {size} bytes only"
-                    ))),
+                    size => Err(io::Error::other(format!("the device has {size} bytes only"))),
                 },
                 FileHandle::Os(descriptor) if sparse => {
                     if self.len()? < len {
@@ -122,21 +103,10 @@ impl File {
                     }
                     Ok(())
                 }
-                FileHandle::Os(descriptor) => Ok(rustix::fs::fallocate(
-                    descriptor,
-                    FallocateFlags::empty(),
-                    0,
-                    len,
-                )?),
+                FileHandle::Os(descriptor) => Ok(rustix::fs::fallocate(descriptor, FallocateFlags::empty(), 0, len)?),
             }
         };
-        allocate().map_err(|error| {
-            while_doing(
-                &format!("allocation of {len} bytes for"),
-                self.path(),
-                error,
-            )
-        })
+        allocate().map_err(|error| while_doing(&format!("allocation of {len} bytes for"), self.path(), error))
     }
 
     pub fn is_direct(&self) -> bool {
@@ -167,9 +137,7 @@ impl File {
 
     pub(crate) fn remember_failed_sync(&self, error: &io::Error) {
         if self.0.failed_sync.get().is_none() {
-            self.0
-                .failed_sync
-                .set(Some(error.raw_os_error().unwrap_or(libc::EIO)));
+            self.0.failed_sync.set(Some(error.raw_os_error().unwrap_or(libc::EIO)));
         }
     }
 
@@ -189,12 +157,7 @@ impl fmt::Debug for File {
 }
 
 fn open_descriptor(path: &Path, options: &FileOptions) -> io::Result<(OwnedFd, bool)> {
-    let mut flags = OFlags::CLOEXEC
-        | if options.write {
-            OFlags::RDWR
-        } else {
-            OFlags::RDONLY
-        };
+    let mut flags = OFlags::CLOEXEC | if options.write { OFlags::RDWR } else { OFlags::RDONLY };
     if options.create_new {
         flags |= OFlags::CREATE | OFlags::EXCL;
     }

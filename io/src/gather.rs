@@ -37,14 +37,6 @@ impl WriteBuffer {
             WriteBuffer::Shared(slice) => slice.start(),
         }
     }
-
-    fn copy_out(&self, from: usize, into: &mut [u8]) {
-        match self {
-            WriteBuffer::Owned(buffer) => into.copy_from_slice(&buffer[from..from + into.len()]),
-            WriteBuffer::Counted(buffer) => into.copy_from_slice(&buffer[from..from + into.len()]),
-            WriteBuffer::Shared(slice) => slice.copy_out(from, into),
-        }
-    }
 }
 
 impl From<Buffer> for WriteBuffer {
@@ -83,22 +75,12 @@ impl Gather {
         let vectors: Box<[libc::iovec]> = pieces
             .iter()
             .filter(|piece| !piece.is_empty())
-            .map(|piece| libc::iovec {
-                iov_base: piece.start().cast_mut().cast(),
-                iov_len: piece.len(),
-            })
+            .map(|piece| libc::iovec { iov_base: piece.start().cast_mut().cast(), iov_len: piece.len() })
             .collect();
         let total = vectors.iter().map(|vector| vector.iov_len).sum();
         // SAFETY: a msghdr of zeros is valid: no name, no vectors, no control data.
         let message = Box::new(unsafe { std::mem::zeroed::<libc::msghdr>() });
-        Gather {
-            pieces,
-            vectors,
-            message,
-            first: 0,
-            transferred: 0,
-            total,
-        }
+        Gather { pieces, vectors, message, first: 0, transferred: 0, total }
     }
 
     pub(crate) fn total(&self) -> usize {
@@ -130,10 +112,7 @@ impl Gather {
 
     pub(crate) fn advance(&mut self, mut bytes: usize) {
         self.transferred += bytes;
-        assert!(
-            self.transferred <= self.total,
-            "the kernel transferred more than it was given"
-        );
+        assert!(self.transferred <= self.total, "the kernel transferred more than it was given");
         while bytes > 0 {
             let vector = &mut self.vectors[self.first];
             let step = bytes.min(vector.iov_len);
@@ -146,18 +125,49 @@ impl Gather {
         }
     }
 
-    /// Copies what is left into `into`, as far as that goes; gives the count. For the simulator, which is its own kernel.
-    pub(crate) fn copy_remaining(&self, into: &mut [u8]) -> usize {
+    /// What is left, for the simulator, which is its own kernel: shared memory is looked at only when the write takes effect.
+    pub(crate) fn capture(&self) -> Vec<Captured> {
         let mut skip = self.transferred;
-        let mut copied = 0;
+        let mut captured = Vec::with_capacity(self.pieces.len());
         for piece in &self.pieces {
             let from = skip.min(piece.len());
             skip -= from;
-            let step = (piece.len() - from).min(into.len() - copied);
-            piece.copy_out(from, &mut into[copied..copied + step]);
-            copied += step;
+            captured.push(match piece {
+                WriteBuffer::Owned(buffer) => Captured::Bytes(buffer[from..].to_vec()),
+                WriteBuffer::Counted(buffer) => Captured::Counted(buffer.clone(), from),
+                WriteBuffer::Shared(slice) => Captured::Shared(slice.clone(), from),
+            });
         }
-        copied
+        captured
+    }
+}
+
+/// A piece of a simulated write, from an offset on.
+pub(crate) enum Captured {
+    Bytes(Vec<u8>),
+    Counted(Rc<Buffer>, usize),
+    Shared(SharedSlice, usize),
+}
+
+impl Captured {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Captured::Bytes(bytes) => bytes.len(),
+            Captured::Counted(buffer, from) => buffer.len() - from,
+            Captured::Shared(slice, from) => slice.len() as usize - from,
+        }
+    }
+
+    pub(crate) fn append_to(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Captured::Bytes(captured) => bytes.extend_from_slice(captured),
+            Captured::Counted(buffer, from) => bytes.extend_from_slice(&buffer[*from..]),
+            Captured::Shared(slice, from) => {
+                let start = bytes.len();
+                bytes.resize(start + self.len(), 0);
+                slice.copy_out(*from, &mut bytes[start..]);
+            }
+        }
     }
 }
 
@@ -167,18 +177,15 @@ mod tests {
 
     #[test]
     fn short_transfer_resumes_inside_a_piece() {
-        let pieces = vec![
-            Buffer::from(&b"abc"[..]).into(),
-            Buffer::zeroed(0).into(),
-            Buffer::from(&b"defgh"[..]).into(),
-        ];
+        let pieces =
+            vec![Buffer::from(&b"abc"[..]).into(), Buffer::zeroed(0).into(), Buffer::from(&b"defgh"[..]).into()];
         let mut gather = Gather::new(pieces);
         for step in [2, 1, 1, 3] {
             gather.advance(step);
         }
-        let mut rest = [0; 8];
-        assert_eq!(gather.copy_remaining(&mut rest), 1);
-        assert_eq!(rest[0], b'h');
+        let mut rest = Vec::new();
+        gather.capture().iter().for_each(|piece| piece.append_to(&mut rest));
+        assert_eq!(rest, b"h");
         assert_eq!(gather.vectors().len(), 1);
         gather.advance(1);
         assert!(gather.is_done());

@@ -72,11 +72,7 @@ impl Io {
     }
 
     /// The output of `future`, or None if it takes longer than `duration`; it is dropped then.
-    pub async fn timeout<T>(
-        &self,
-        duration: Duration,
-        future: impl Future<Output = T>,
-    ) -> Option<T> {
+    pub async fn timeout<T>(&self, duration: Duration, future: impl Future<Output = T>) -> Option<T> {
         let mut sleep = pin!(self.sleep(duration));
         let mut future = pin!(future);
         poll_fn(|context| match future.as_mut().poll(context) {
@@ -102,8 +98,7 @@ impl Io {
     }
 
     pub fn open_file(&self, path: &Path, options: &FileOptions) -> io::Result<File> {
-        self.core
-            .with_backend(|backend| backend.open_file(path, options))
+        self.core.with_backend(|backend| backend.open_file(path, options))
     }
 
     /// Fills the whole buffer from `offset` on.
@@ -113,12 +108,7 @@ impl Io {
         offset: u64,
         buffer: Buffer,
     ) -> impl Future<Output = (io::Result<()>, Buffer)> + 'static {
-        let read = self.core.start(Request::Read {
-            file: file.clone(),
-            offset,
-            buffer,
-            done: 0,
-        });
+        let read = self.core.start(Request::Read { file: file.clone(), offset, buffer, done: 0 });
         async move {
             match read.await {
                 (result, Request::Read { buffer, .. }) => (result.map(drop), buffer),
@@ -140,12 +130,7 @@ impl Io {
             Some(error) if durable => Err(error),
             _ => {
                 let data = Gather::new(pieces);
-                Ok(self.core.start(Request::Write {
-                    file: file.clone(),
-                    offset,
-                    data,
-                    durable,
-                }))
+                Ok(self.core.start(Request::Write { file: file.clone(), offset, data, durable }))
             }
         };
         async move { started?.await.0.map(drop) }
@@ -167,35 +152,27 @@ impl Io {
 
     /// Creates it zeroed if it is absent or has another length.
     pub fn open_shared_memory(&self, path: &Path, len: u64) -> io::Result<SharedMemory> {
-        self.core
-            .with_backend(|backend| backend.open_shared_memory(path, len))
+        self.core.with_backend(|backend| backend.open_shared_memory(path, len))
     }
 
     pub fn existing_shared_memory(&self, path: &Path) -> io::Result<Option<SharedMemory>> {
-        self.core
-            .with_backend(|backend| backend.existing_shared_memory(path))
+        self.core.with_backend(|backend| backend.existing_shared_memory(path))
     }
 
     pub fn remove_shared_memory(&self, path: &Path) -> io::Result<()> {
-        self.core
-            .with_backend(|backend| backend.remove_shared_memory(path))
+        self.core.with_backend(|backend| backend.remove_shared_memory(path))
     }
 
     /// Replaces a socket file that nobody listens on; `AddrInUse` if somebody does.
     pub fn listen_unix(&self, path: &Path, mode: u32) -> io::Result<Listener> {
-        self.core
-            .with_backend(|backend| backend.listen(&Address::Unix(path.to_owned()), mode))
+        self.core.with_backend(|backend| backend.listen(&Address::Unix(path.to_owned()), mode))
     }
 
     pub fn listen_tcp(&self, address: SocketAddr) -> io::Result<Listener> {
-        self.core
-            .with_backend(|backend| backend.listen(&Address::Tcp(address), 0))
+        self.core.with_backend(|backend| backend.listen(&Address::Tcp(address), 0))
     }
 
-    pub fn accept(
-        &self,
-        listener: &Listener,
-    ) -> impl Future<Output = io::Result<Socket>> + 'static {
+    pub fn accept(&self, listener: &Listener) -> impl Future<Output = io::Result<Socket>> + 'static {
         let core = self.core.clone();
         let listener = listener.state().clone();
         async move {
@@ -208,20 +185,8 @@ impl Io {
                 }
                 listener.accept_over().notified().await;
             }
-            match core
-                .start(Request::Accept {
-                    listener,
-                    accepted: None,
-                })
-                .await
-            {
-                (
-                    Ok(_),
-                    Request::Accept {
-                        accepted: Some(handle),
-                        ..
-                    },
-                ) => Ok(Socket::new(SocketState::new(handle))),
+            match core.start(Request::Accept { listener, accepted: None }).await {
+                (Ok(_), Request::Accept { accepted: Some(handle), .. }) => Ok(Socket::new(SocketState::new(handle))),
                 (Err(error), _) => Err(error),
                 _ => unreachable!("a successful accept has a socket"),
             }
@@ -232,10 +197,7 @@ impl Io {
         self.connect(Address::Unix(path.to_owned()))
     }
 
-    pub fn connect_tcp(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<Socket>> + 'static {
+    pub fn connect_tcp(&self, address: SocketAddr) -> impl Future<Output = io::Result<Socket>> + 'static {
         self.connect(Address::Tcp(address))
     }
 
@@ -257,11 +219,7 @@ impl Io {
         mut buffer: Buffer,
         from: usize,
     ) -> impl Future<Output = (io::Result<usize>, Buffer)> + 'static {
-        assert!(
-            from < buffer.len(),
-            "a receive needs room: {} bytes from {from}",
-            buffer.len()
-        );
+        assert!(from < buffer.len(), "a receive needs room: {} bytes from {from}", buffer.len());
         let core = self.core.clone();
         let socket = socket.state().clone();
         async move {
@@ -275,14 +233,7 @@ impl Io {
                 }
                 socket.receive_over().notified().await;
             }
-            match core
-                .start(Request::Receive {
-                    socket,
-                    buffer,
-                    from,
-                })
-                .await
-            {
+            match core.start(Request::Receive { socket, buffer, from }).await {
                 (result, Request::Receive { buffer, .. }) => (result, buffer),
                 _ => unreachable!("a receive gives its own request back"),
             }
@@ -290,11 +241,7 @@ impl Io {
     }
 
     /// Sends all of it. One at a time per socket; also a dropped send runs to its end.
-    pub fn send(
-        &self,
-        socket: &Socket,
-        buffers: Vec<Buffer>,
-    ) -> impl Future<Output = io::Result<()>> + 'static {
+    pub fn send(&self, socket: &Socket, buffers: Vec<Buffer>) -> impl Future<Output = io::Result<()>> + 'static {
         let socket = socket.state().clone();
         socket.begin_send();
         let data = Gather::new(buffers.into_iter().map(WriteBuffer::from).collect());

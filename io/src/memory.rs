@@ -35,10 +35,7 @@ pub(crate) trait CopyGuard {
 
 impl SharedMemory {
     pub(crate) fn simulated(mapping: Rc<Mapping>, guard: Rc<dyn CopyGuard>) -> SharedMemory {
-        SharedMemory {
-            mapping,
-            guard: Some(guard),
-        }
+        SharedMemory { mapping, guard: Some(guard) }
     }
 
     pub fn len(&self) -> u64 {
@@ -51,10 +48,7 @@ impl SharedMemory {
 
     pub fn copy_in(&self, offset: u64, data: &[u8]) {
         let place = self.mapping.place(offset, data.len() as u64);
-        let len = self
-            .guard
-            .as_ref()
-            .map_or(data.len(), |guard| guard.allowed(data.len()));
+        let len = self.guard.as_ref().map_or(data.len(), |guard| guard.allowed(data.len()));
         // SAFETY: `place` is valid for `data.len()` ≥ `len` bytes of a live mapping (checked above). No Rust reference into
         // the mapping exists, ever, so it cannot overlap `data`. The kernel may read these bytes for a write in flight; it
         // then stores old or new bytes, which the checksums above us tell apart.
@@ -69,11 +63,7 @@ impl SharedMemory {
 
     pub fn slice(&self, offset: u64, len: u64) -> SharedSlice {
         let place = self.mapping.place(offset, len);
-        SharedSlice {
-            mapping: self.mapping.clone(),
-            place,
-            len: len as usize,
-        }
+        SharedSlice { mapping: self.mapping.clone(), place, len: len as usize }
     }
 
     /// Everything copied in before must be in memory before anything copied in after.
@@ -111,18 +101,9 @@ impl SharedSlice {
 
     /// The bytes as they are now.
     pub(crate) fn copy_out(&self, from: usize, into: &mut [u8]) {
-        assert!(
-            from + into.len() <= self.len,
-            "copy of {} bytes at {from} leaves a slice of {}",
-            into.len(),
-            self.len
-        );
+        assert!(from + into.len() <= self.len, "copy of {} bytes at {from} leaves a slice of {}", into.len(), self.len);
         // SAFETY: `place..place+len` lies inside the mapping, which `self.mapping` keeps alive; the range was just checked.
-        unsafe {
-            self.place
-                .add(from)
-                .copy_to_nonoverlapping(NonNull::from(&mut *into).cast(), into.len())
-        }
+        unsafe { self.place.add(from).copy_to_nonoverlapping(NonNull::from(&mut *into).cast(), into.len()) }
     }
 }
 
@@ -147,16 +128,11 @@ enum MappingKind {
 impl Mapping {
     /// Zeroed memory of the simulated host.
     pub(crate) fn on_heap(len: u64) -> Mapping {
-        let layout = Layout::from_size_align((len as usize).max(1), 4096)
-            .expect("a simulated arena fits in memory");
+        let layout = Layout::from_size_align((len as usize).max(1), 4096).expect("a simulated arena fits in memory");
         // SAFETY: the layout's size is at least one.
         let start = unsafe { alloc_zeroed(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Mapping {
-            start,
-            len: len as usize,
-            kind: MappingKind::Heap(layout),
-        }
+        Mapping { start, len: len as usize, kind: MappingKind::Heap(layout) }
     }
 
     fn of_file(file: &fs::File, len: u64) -> io::Result<Mapping> {
@@ -173,11 +149,7 @@ impl Mapping {
             )?
         };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Mapping {
-            start,
-            len: len as usize,
-            kind: MappingKind::File,
-        })
+        Ok(Mapping { start, len: len as usize, kind: MappingKind::File })
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -203,10 +175,7 @@ impl Drop for Mapping {
                 // SAFETY: start and len are those of our own mmap; all slices hold an Rc to self, so none is left, and the
                 // kernel reads it only for operations whose slot holds such a slice.
                 let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
-                debug_assert!(
-                    unmapped.is_ok(),
-                    "unmapping our own mapping failed: {unmapped:?}"
-                );
+                debug_assert!(unmapped.is_ok(), "unmapping our own mapping failed: {unmapped:?}");
             }
             // SAFETY: allocated with this layout in `on_heap`; last owner.
             MappingKind::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
@@ -229,18 +198,14 @@ pub(crate) fn open(path: &Path, len: u64) -> io::Result<SharedMemory> {
         None => {}
     }
     let create = || -> io::Result<SharedMemory> {
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = fs::File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
         let filled = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len);
         if let Err(error) = filled {
             let _ = fs::remove_file(path);
             return Err(error.into());
         }
-        Ok(SharedMemory {
-            mapping: Rc::new(Mapping::of_file(&file, len)?),
-            guard: None,
-        })
+        Ok(SharedMemory { mapping: Rc::new(Mapping::of_file(&file, len)?), guard: None })
     };
     create().map_err(|error| while_doing("creation of shared memory", path, error))
 }
@@ -259,10 +224,7 @@ pub(crate) fn existing(path: &Path) -> io::Result<Option<SharedMemory>> {
             fs::remove_file(path)?;
             return Ok(None);
         }
-        Ok(Some(SharedMemory {
-            mapping: Rc::new(Mapping::of_file(&file, len)?),
-            guard: None,
-        }))
+        Ok(Some(SharedMemory { mapping: Rc::new(Mapping::of_file(&file, len)?), guard: None }))
     };
     open().map_err(|error| while_doing("opening of shared memory", path, error))
 }

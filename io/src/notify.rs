@@ -37,11 +37,7 @@ impl Notify {
     }
 
     pub fn notified(&self) -> Notified {
-        Notified {
-            bell: self.bell.clone(),
-            seen: self.bell.rings.get(),
-            waiter: None,
-        }
+        Notified { bell: self.bell.clone(), seen: self.bell.rings.get(), waiter: None }
     }
 }
 
@@ -68,10 +64,7 @@ impl Future for Notified {
                 waiter
             }
         };
-        self.bell
-            .waiters
-            .borrow_mut()
-            .insert(waiter, context.waker().clone());
+        self.bell.waiters.borrow_mut().insert(waiter, context.waker().clone());
         Poll::Pending
     }
 }

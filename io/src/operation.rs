@@ -41,39 +41,13 @@ impl Token {
 }
 
 pub(crate) enum Request {
-    Read {
-        file: File,
-        offset: u64,
-        buffer: Buffer,
-        done: usize,
-    },
-    Write {
-        file: File,
-        offset: u64,
-        data: Gather,
-        durable: bool,
-    },
-    Sync {
-        file: File,
-    },
-    Receive {
-        socket: Rc<SocketState>,
-        buffer: Buffer,
-        from: usize,
-    },
-    Send {
-        socket: Rc<SocketState>,
-        data: Gather,
-    },
-    Accept {
-        listener: Rc<ListenerState>,
-        accepted: Option<SocketHandle>,
-    },
-    Connect {
-        socket: Rc<SocketState>,
-        address: Address,
-        storage: Box<libc::sockaddr_storage>,
-    },
+    Read { file: File, offset: u64, buffer: Buffer, done: usize },
+    Write { file: File, offset: u64, data: Gather, durable: bool },
+    Sync { file: File },
+    Receive { socket: Rc<SocketState>, buffer: Buffer, from: usize },
+    Send { socket: Rc<SocketState>, data: Gather },
+    Accept { listener: Rc<ListenerState>, accepted: Option<SocketHandle> },
+    Connect { socket: Rc<SocketState>, address: Address, storage: Box<libc::sockaddr_storage> },
     Terminated,
 }
 
@@ -86,10 +60,7 @@ enum Progress {
 impl Request {
     /// Requests that wait for somebody else's act, perhaps for ever.
     fn may_wait_for_ever(&self) -> bool {
-        !matches!(
-            self,
-            Request::Read { .. } | Request::Write { .. } | Request::Sync { .. }
-        )
+        !matches!(self, Request::Read { .. } | Request::Write { .. } | Request::Sync { .. })
     }
 
     /// A send runs on without its future: half a message would ruin the stream for the next one.
@@ -106,22 +77,14 @@ impl Request {
         let count = match checked(result) {
             Ok(count) => count,
             Err(error) => {
-                if let Request::Sync { file }
-                | Request::Write {
-                    file,
-                    durable: true,
-                    ..
-                } = self
-                {
+                if let Request::Sync { file } | Request::Write { file, durable: true, .. } = self {
                     file.remember_failed_sync(&error);
                 }
                 return Progress::Ended(Err(error));
             }
         };
         match self {
-            Request::Read {
-                file, buffer, done, ..
-            } => {
+            Request::Read { file, buffer, done, .. } => {
                 *done += count;
                 if *done == buffer.len() {
                     Progress::Ended(Ok(*done))
@@ -162,11 +125,7 @@ impl Request {
     /// Nobody waits for what this brought: keep it for the next call.
     fn give_back(&mut self, result: &io::Result<usize>) {
         match self {
-            Request::Receive {
-                socket,
-                buffer,
-                from,
-            } => {
+            Request::Receive { socket, buffer, from } => {
                 if let Ok(count) = result {
                     socket.keep_received(&buffer[*from..*from + count]);
                 }
@@ -224,19 +183,11 @@ impl Operations {
         match self.free.pop() {
             Some(slot) => {
                 let generation = self.slots[slot].generation.wrapping_add(1) & 0x7fff_ffff;
-                self.slots[slot] = Slot {
-                    generation,
-                    request: Some(request),
-                    state,
-                };
+                self.slots[slot] = Slot { generation, request: Some(request), state };
                 Token::new(slot, generation)
             }
             None => {
-                self.slots.push(Slot {
-                    generation: 0,
-                    request: Some(request),
-                    state,
-                });
+                self.slots.push(Slot { generation: 0, request: Some(request), state });
                 Token::new(self.slots.len() - 1, 0)
             }
         }
@@ -247,18 +198,12 @@ impl Operations {
     }
 
     pub(crate) fn request(&mut self, token: Token) -> &mut Request {
-        self.slot(token)
-            .request
-            .as_mut()
-            .expect("an operation in flight has its request")
+        self.slot(token).request.as_mut().expect("an operation in flight has its request")
     }
 
     pub(crate) fn complete(&mut self, token: Token, result: i32) -> Outcome {
         let slot = self.slot(token);
-        let request = slot
-            .request
-            .as_mut()
-            .expect("a completion belongs to an operation in flight");
+        let request = slot.request.as_mut().expect("a completion belongs to an operation in flight");
         let abandoned = matches!(slot.state, State::Abandoned);
         let result = match request.advance(result, abandoned) {
             Progress::Again => return Outcome::Again,
@@ -284,11 +229,7 @@ impl Operations {
     }
 
     /// Takes the result and the request back if the operation has ended, else leaves a waker.
-    pub(crate) fn poll(
-        &mut self,
-        token: Token,
-        waker: &Waker,
-    ) -> Option<(io::Result<usize>, Request)> {
+    pub(crate) fn poll(&mut self, token: Token, waker: &Waker) -> Option<(io::Result<usize>, Request)> {
         let slot = self.slot(token);
         match &mut slot.state {
             State::InFlight(waiting) => {
@@ -299,14 +240,8 @@ impl Operations {
                 None
             }
             State::Ended(_) => {
-                let State::Ended(result) = std::mem::replace(&mut slot.state, State::Abandoned)
-                else {
-                    unreachable!()
-                };
-                let request = slot
-                    .request
-                    .take()
-                    .expect("an ended operation has its request until it is taken");
+                let State::Ended(result) = std::mem::replace(&mut slot.state, State::Abandoned) else { unreachable!() };
+                let request = slot.request.take().expect("an ended operation has its request until it is taken");
                 self.free.push(token.slot());
                 Some((result, request))
             }
@@ -320,21 +255,11 @@ impl Operations {
             State::InFlight(waker) => {
                 // A task's waker may be its last trace; dropping it only schedules the task.
                 drop(waker);
-                let cancel = slot
-                    .request
-                    .as_ref()
-                    .is_some_and(Request::cancelled_when_dropped);
-                if cancel {
-                    Abandoned::Cancel
-                } else {
-                    Abandoned::RunsOn
-                }
+                let cancel = slot.request.as_ref().is_some_and(Request::cancelled_when_dropped);
+                if cancel { Abandoned::Cancel } else { Abandoned::RunsOn }
             }
             State::Ended(result) => {
-                let mut request = slot
-                    .request
-                    .take()
-                    .expect("an ended operation has its request until it is taken");
+                let mut request = slot.request.take().expect("an ended operation has its request until it is taken");
                 request.give_back(&result);
                 self.free.push(token.slot());
                 Abandoned::Over(request)
@@ -346,26 +271,15 @@ impl Operations {
     /// All operations in flight that may wait for ever.
     pub(crate) fn waiting_tokens(&self) -> Vec<Token> {
         let waits = |slot: &Slot| {
-            !matches!(slot.state, State::Ended(_))
-                && slot
-                    .request
-                    .as_ref()
-                    .is_some_and(Request::may_wait_for_ever)
+            !matches!(slot.state, State::Ended(_)) && slot.request.as_ref().is_some_and(Request::may_wait_for_ever)
         };
         let slots = self.slots.iter().enumerate();
-        slots
-            .filter(|(_, slot)| waits(slot))
-            .map(|(index, slot)| Token::new(index, slot.generation))
-            .collect()
+        slots.filter(|(_, slot)| waits(slot)).map(|(index, slot)| Token::new(index, slot.generation)).collect()
     }
 
     fn slot(&mut self, token: Token) -> &mut Slot {
         let slot = &mut self.slots[token.slot()];
-        assert_eq!(
-            Token::new(token.slot(), slot.generation),
-            token,
-            "a completion came for an operation that is over"
-        );
+        assert_eq!(Token::new(token.slot(), slot.generation), token, "a completion came for an operation that is over");
         slot
     }
 }

@@ -22,10 +22,7 @@ use crate::socket::{Listener, ListenerHandle, SocketHandle, SocketState, prepare
 type Chosen = (Box<dyn Backend>, Arc<OwnedFd>, Option<String>);
 
 pub(crate) fn backend(choice: BackendChoice) -> io::Result<Chosen> {
-    let doorbell = Arc::new(rustix::event::eventfd(
-        0,
-        EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-    )?);
+    let doorbell = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let posix = || -> io::Result<Box<dyn Backend>> { Ok(Box::new(Posix::new(doorbell.clone())?)) };
     match choice {
         BackendChoice::Posix => Ok((posix()?, doorbell, None)),
@@ -60,11 +57,7 @@ pub(crate) fn fill_random(mut into: &mut [u8]) {
 /// The kernel's random id of this boot; zeros where it has none (every boot then looks the same, which callers must not trust).
 pub(crate) fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: Vec<u8> = text
-        .chars()
-        .filter_map(|c| c.to_digit(16))
-        .map(|digit| digit as u8)
-        .collect();
+    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
     let mut id = [0; 16];
     for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = pair[0] << 4 | pair[1];
@@ -74,36 +67,23 @@ pub(crate) fn boot_id() -> [u8; 16] {
 
 /// Opens a listening socket. `nonblocking` is for a back end that accepts by itself after a poll.
 pub(crate) fn listen(address: &Address, mode: u32, nonblocking: bool) -> io::Result<Listener> {
-    let flags = SocketFlags::CLOEXEC
-        | if nonblocking {
-            SocketFlags::NONBLOCK
-        } else {
-            SocketFlags::empty()
-        };
+    let flags = SocketFlags::CLOEXEC | if nonblocking { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
     let descriptor = match address {
-        Address::Unix(path) => listen_unix(path, mode, flags)
-            .map_err(|error| while_doing("listening on", path, error))?,
-        Address::Tcp(address) => listen_tcp(address, flags).map_err(|error| {
-            io::Error::new(error.kind(), format!("listening on {address}: {error}"))
-        })?,
+        Address::Unix(path) => {
+            listen_unix(path, mode, flags).map_err(|error| while_doing("listening on", path, error))?
+        }
+        Address::Tcp(address) => listen_tcp(address, flags)
+            .map_err(|error| io::Error::new(error.kind(), format!("listening on {address}: {error}")))?,
     };
-    Ok(Listener::new(
-        ListenerHandle::Os(descriptor),
-        address.clone(),
-    ))
+    Ok(Listener::new(ListenerHandle::Os(descriptor), address.clone()))
 }
 
 fn listen_unix(path: &Path, mode: u32, flags: SocketFlags) -> io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
-    let stream =
-        |flags| rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-    if std::fs::symlink_metadata(path)
-        .is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()))
+    let stream = |flags| rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    if std::fs::symlink_metadata(path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()))
     {
-        match rustix::net::connect(
-            stream(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?,
-            &address,
-        ) {
+        match rustix::net::connect(stream(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?, &address) {
             Err(rustix::io::Errno::CONNREFUSED) => std::fs::remove_file(path)?,
             Err(rustix::io::Errno::NOENT) => {}
             // Connected, or too busy to: somebody listens.
@@ -134,8 +114,7 @@ pub(crate) fn socket_for(address: &Address) -> io::Result<SocketHandle> {
         Address::Unix(_) => AddressFamily::UNIX,
         Address::Tcp(address) => family(address),
     };
-    let descriptor =
-        rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let descriptor = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if matches!(address, Address::Tcp(_)) {
         prepare_tcp(&descriptor);
     }
@@ -143,19 +122,12 @@ pub(crate) fn socket_for(address: &Address) -> io::Result<SocketHandle> {
 }
 
 fn family(address: &SocketAddr) -> AddressFamily {
-    if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    }
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
 
 impl Request {
     /// A connect, with its address in the kernel's form at a stable place.
-    pub(crate) fn connect(
-        socket: std::rc::Rc<SocketState>,
-        address: Address,
-    ) -> io::Result<Request> {
+    pub(crate) fn connect(socket: std::rc::Rc<SocketState>, address: Address) -> io::Result<Request> {
         // SAFETY: zeros are a valid sockaddr_storage (an unspecified address).
         let mut storage = Box::new(unsafe { std::mem::zeroed::<libc::sockaddr_storage>() });
         let place: *mut libc::sockaddr_storage = &raw mut *storage;
@@ -165,10 +137,7 @@ impl Request {
                 // SAFETY: sockaddr_storage is made to hold any address type: large enough and aligned; we are its only owner.
                 let unix = unsafe { &mut *place.cast::<libc::sockaddr_un>() };
                 if path.len() >= unix.sun_path.len() {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidInput,
-                        "the socket's path is too long",
-                    ));
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket's path is too long"));
                 }
                 unix.sun_family = libc::AF_UNIX as libc::sa_family_t;
                 for (place, byte) in unix.sun_path.iter_mut().zip(path) {
@@ -191,11 +160,7 @@ impl Request {
                 v6.sin6_scope_id = address.scope_id();
             }
         }
-        Ok(Request::Connect {
-            socket,
-            address,
-            storage,
-        })
+        Ok(Request::Connect { socket, address, storage })
     }
 }
 

@@ -38,12 +38,7 @@ pub(crate) struct Posix {
 impl Posix {
     pub(crate) fn new(doorbell: Arc<OwnedFd>) -> io::Result<Posix> {
         let workers = Workers::new(doorbell.clone());
-        Ok(Posix {
-            doorbell,
-            workers,
-            waiting: Vec::new(),
-            completed: Vec::new(),
-        })
+        Ok(Posix { doorbell, workers, waiting: Vec::new(), completed: Vec::new() })
     }
 
     /// Polls everything that waits; what is ready leaves `waiting` and is tried again.
@@ -53,33 +48,22 @@ impl Posix {
             Wait::Until(None) => None,
             Wait::Until(Some(deadline)) => {
                 let left = deadline.saturating_sub(os::now());
-                Some(Timespec {
-                    tv_sec: (left / 1_000_000_000) as i64,
-                    tv_nsec: (left % 1_000_000_000) as i64,
-                })
+                Some(Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 })
             }
         };
         let ready: Vec<bool> = {
             let mut descriptors = Vec::with_capacity(1 + self.waiting.len());
-            descriptors.push(PollFd::from_borrowed_fd(
-                self.doorbell.as_fd(),
-                PollFlags::IN,
-            ));
+            descriptors.push(PollFd::from_borrowed_fd(self.doorbell.as_fd(), PollFlags::IN));
             for waiting in &self.waiting {
                 descriptors.push(waiting.poll_descriptor());
             }
             match poll(&mut descriptors, timeout.as_ref()) {
                 Ok(_) => {}
                 // A signal, or the kernel short of memory: nothing was lost, the next turn asks again.
-                Err(
-                    rustix::io::Errno::INTR | rustix::io::Errno::AGAIN | rustix::io::Errno::NOMEM,
-                ) => return,
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN | rustix::io::Errno::NOMEM) => return,
                 Err(error) => panic!("poll of {} descriptors failed: {error}", descriptors.len()),
             }
-            descriptors
-                .iter()
-                .map(|descriptor| !descriptor.revents().is_empty())
-                .collect()
+            descriptors.iter().map(|descriptor| !descriptor.revents().is_empty()).collect()
         };
         if ready[0] {
             let mut count = [0; 8];
@@ -127,10 +111,7 @@ impl Backend for Posix {
 
     fn start(&mut self, token: Token, request: &mut Request) {
         match request {
-            Request::Read { .. }
-            | Request::Write { .. }
-            | Request::Sync { .. }
-            | Request::Connect { .. } => {
+            Request::Read { .. } | Request::Write { .. } | Request::Sync { .. } | Request::Connect { .. } => {
                 self.workers.give(token, request);
             }
             Request::Terminated => match signal::termination() {
@@ -148,24 +129,12 @@ impl Backend for Posix {
         let before = self.waiting.len();
         self.waiting.retain(|waiting| waiting.token() != token);
         if self.waiting.len() < before {
-            self.completed.push(Completion {
-                token,
-                result: -libc::ECANCELED,
-            });
+            self.completed.push(Completion { token, result: -libc::ECANCELED });
         }
     }
 
-    fn turn(
-        &mut self,
-        wait: Wait,
-        operations: &mut Operations,
-        completions: &mut Vec<Completion>,
-    ) -> Turn {
-        let wait = if self.completed.is_empty() {
-            wait
-        } else {
-            Wait::No
-        };
+    fn turn(&mut self, wait: Wait, operations: &mut Operations, completions: &mut Vec<Completion>) -> Turn {
+        let wait = if self.completed.is_empty() { wait } else { Wait::No };
         self.poll_descriptors(wait, operations);
         completions.append(&mut self.completed);
         self.workers.collect(completions);

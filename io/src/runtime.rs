@@ -40,17 +40,11 @@ pub struct Runtime {
 impl Runtime {
     pub fn new(choice: BackendChoice) -> io::Result<Runtime> {
         let (backend, doorbell, fallback_reason) = os::backend(choice)?;
-        Ok(Runtime {
-            core: Core::new(backend, Some(doorbell), None),
-            fallback_reason,
-        })
+        Ok(Runtime { core: Core::new(backend, Some(doorbell), None), fallback_reason })
     }
 
     pub(crate) fn simulated(backend: Box<dyn Backend>, process: SimulatedProcess) -> Runtime {
-        Runtime {
-            core: Core::new(backend, None, Some(process)),
-            fallback_reason: None,
-        }
+        Runtime { core: Core::new(backend, None, Some(process)), fallback_reason: None }
     }
 
     pub fn io(&self) -> Io {
@@ -66,9 +60,7 @@ impl Runtime {
     pub fn block_on<T>(&mut self, future: impl Future<Output = T>) -> T {
         match self.run_sim(future) {
             Ok(output) => output,
-            Err(stopped) => panic!(
-                "the simulated process stopped inside block_on (run_sim reports it): {stopped}"
-            ),
+            Err(stopped) => panic!("the simulated process stopped inside block_on (run_sim reports it): {stopped}"),
         }
     }
 
@@ -119,11 +111,7 @@ struct Scratch {
 }
 
 impl Core {
-    fn new(
-        backend: Box<dyn Backend>,
-        doorbell: Option<Arc<OwnedFd>>,
-        simulated: Option<SimulatedProcess>,
-    ) -> Rc<Core> {
+    fn new(backend: Box<dyn Backend>, doorbell: Option<Arc<OwnedFd>>, simulated: Option<SimulatedProcess>) -> Rc<Core> {
         Rc::new(Core {
             executor: Executor::new(doorbell),
             timers: RefCell::default(),
@@ -152,53 +140,32 @@ impl Core {
     pub(crate) fn start(self: &Rc<Core>, request: Request) -> InFlight {
         let mut operations = self.operations.borrow_mut();
         let token = operations.insert(request);
-        self.backend
-            .borrow_mut()
-            .start(token, operations.request(token));
-        InFlight {
-            core: self.clone(),
-            token: Some(token),
-        }
+        self.backend.borrow_mut().start(token, operations.request(token));
+        InFlight { core: self.clone(), token: Some(token) }
     }
 
     /// Ready once the back end has been looked at, after all tasks that are ready now.
     pub(crate) fn yield_now(self: &Rc<Core>) -> Yield {
-        Yield {
-            core: self.clone(),
-            since: None,
-        }
+        Yield { core: self.clone(), since: None }
     }
 
     fn run<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
-        let main = Arc::new(MainWaker {
-            ready: AtomicBool::new(true),
-            queue: self.executor.queue().clone(),
-        });
+        let main = Arc::new(MainWaker { ready: AtomicBool::new(true), queue: self.executor.queue().clone() });
         let waker = Waker::from(main.clone());
         let mut context = Context::from_waker(&waker);
         let mut future = pin!(future);
         let mut polls = 0;
-        let limit = self
-            .simulated
-            .as_ref()
-            .map(|process| self.now().saturating_add(process.run_limit_ns));
+        let limit = self.simulated.as_ref().map(|process| self.now().saturating_add(process.run_limit_ns));
         loop {
             let mut ran = false;
             if main.ready.swap(false, Ordering::Acquire) {
                 ran = true;
                 polls += 1;
                 if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                    return if self.has_crashed() {
-                        Err(Stopped::Crashed)
-                    } else {
-                        Ok(output)
-                    };
+                    return if self.has_crashed() { Err(Stopped::Crashed) } else { Ok(output) };
                 }
             }
-            while polls < TICK
-                && !main.ready.load(Ordering::Relaxed)
-                && !self.has_crashed()
-                && self.executor.run_one()
+            while polls < TICK && !main.ready.load(Ordering::Relaxed) && !self.has_crashed() && self.executor.run_one()
             {
                 ran = true;
                 polls += 1;
@@ -210,9 +177,8 @@ impl Core {
                 continue;
             }
             polls = 0;
-            let busy = main.ready.load(Ordering::Relaxed)
-                || self.executor.has_ready()
-                || !self.yielded.borrow().is_empty();
+            let busy =
+                main.ready.load(Ordering::Relaxed) || self.executor.has_ready() || !self.yielded.borrow().is_empty();
             match self.turn(busy) {
                 Turn::Done => {}
                 Turn::Idle => return Err(Stopped::Deadlock),
@@ -225,18 +191,12 @@ impl Core {
     }
 
     fn has_crashed(&self) -> bool {
-        self.simulated
-            .as_ref()
-            .is_some_and(|process| process.crashed.get())
+        self.simulated.as_ref().is_some_and(|process| process.crashed.get())
     }
 
     /// One look at the back end: completions, timers, and the tasks that yielded to them.
     fn turn(&self, busy: bool) -> Turn {
-        let wait = if busy {
-            Wait::No
-        } else {
-            Wait::Until(self.timers.borrow().earliest())
-        };
+        let wait = if busy { Wait::No } else { Wait::Until(self.timers.borrow().earliest()) };
         let scratch = &mut *self.scratch.borrow_mut();
         let turn = {
             let mut operations = self.operations.borrow_mut();
@@ -244,9 +204,7 @@ impl Core {
             let turn = backend.turn(wait, &mut operations, &mut scratch.completions);
             for completion in scratch.completions.drain(..) {
                 match operations.complete(completion.token, completion.result) {
-                    Outcome::Again => {
-                        backend.start(completion.token, operations.request(completion.token))
-                    }
+                    Outcome::Again => backend.start(completion.token, operations.request(completion.token)),
                     Outcome::Wake(waker) => scratch.wakers.extend(waker),
                     Outcome::Over(request) => scratch.over.push(request),
                 }
@@ -306,14 +264,8 @@ impl Future for InFlight {
     type Output = (io::Result<usize>, Request);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let token = self
-            .token
-            .expect("an operation is not polled after its end");
-        let ended = self
-            .core
-            .operations
-            .borrow_mut()
-            .poll(token, context.waker());
+        let token = self.token.expect("an operation is not polled after its end");
+        let ended = self.core.operations.borrow_mut().poll(token, context.waker());
         match ended {
             Some(ended) => {
                 self.token = None;

@@ -15,8 +15,7 @@ static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 /// The descriptor; the first call installs the handler.
 pub(crate) fn termination() -> io::Result<BorrowedFd<'static>> {
     static BELL: OnceLock<Result<OwnedFd, i32>> = OnceLock::new();
-    let bell =
-        BELL.get_or_init(|| install().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)));
+    let bell = BELL.get_or_init(|| install().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)));
     match bell {
         Ok(bell) => Ok(std::os::fd::AsFd::as_fd(bell)),
         Err(number) => Err(io::Error::from_raw_os_error(*number)),
@@ -47,11 +46,7 @@ extern "C" fn on_signal(_signal: libc::c_int) {
     // that is never closed. Both are async-signal-safe.
     unsafe {
         let errno = *libc::__errno_location();
-        libc::write(
-            DESCRIPTOR.load(Ordering::Acquire),
-            (&raw const one).cast(),
-            size_of::<u64>(),
-        );
+        libc::write(DESCRIPTOR.load(Ordering::Acquire), (&raw const one).cast(), size_of::<u64>());
         *libc::__errno_location() = errno;
     }
 }

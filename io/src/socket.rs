@@ -105,10 +105,7 @@ impl SocketState {
     }
 
     pub(crate) fn begin_send(&self) {
-        assert!(
-            !self.sending.replace(true),
-            "two sends in flight on one socket would interleave their bytes"
-        );
+        assert!(!self.sending.replace(true), "two sends in flight on one socket would interleave their bytes");
     }
 
     pub(crate) fn send_ended(&self) {
@@ -146,10 +143,7 @@ impl SocketState {
     fn shutdown(&self) {
         match &self.handle {
             // An error says that the peer is gone already.
-            SocketHandle::Os(descriptor) => drop(rustix::net::shutdown(
-                descriptor,
-                rustix::net::Shutdown::Both,
-            )),
+            SocketHandle::Os(descriptor) => drop(rustix::net::shutdown(descriptor, rustix::net::Shutdown::Both)),
             SocketHandle::Sim(socket) => socket.shutdown(),
         }
     }
@@ -209,15 +203,7 @@ impl Listener {
     pub(crate) fn new(handle: ListenerHandle, address: Address) -> Listener {
         let kept = RefCell::default();
         let (accepting, accept_over) = (Cell::new(false), Notify::new());
-        Listener {
-            state: Rc::new(ListenerState {
-                handle,
-                address,
-                kept,
-                accepting,
-                accept_over,
-            }),
-        }
+        Listener { state: Rc::new(ListenerState { handle, address, kept, accepting, accept_over }) }
     }
 
     pub(crate) fn state(&self) -> &Rc<ListenerState> {
@@ -228,9 +214,7 @@ impl Listener {
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match (&self.state.handle, &self.state.address) {
             (ListenerHandle::Os(descriptor), Address::Tcp(_)) => {
-                rustix::net::getsockname(descriptor)
-                    .ok()
-                    .and_then(|address: SocketAddrAny| address.try_into().ok())
+                rustix::net::getsockname(descriptor).ok().and_then(|address: SocketAddrAny| address.try_into().ok())
             }
             (ListenerHandle::Sim(_), Address::Tcp(address)) => Some(*address),
             _ => None,

@@ -53,11 +53,7 @@ pub(crate) struct Sleep {
 
 impl Sleep {
     pub(crate) fn until(core: Rc<Core>, deadline: u64) -> Sleep {
-        Sleep {
-            core,
-            deadline,
-            timer: None,
-        }
+        Sleep { core, deadline, timer: None }
     }
 }
 
@@ -72,9 +68,7 @@ impl Future for Sleep {
         let mut timers = core.timers.borrow_mut();
         match self.timer {
             Some(timer) => {
-                timers
-                    .waiting
-                    .insert((self.deadline, timer), context.waker().clone());
+                timers.waiting.insert((self.deadline, timer), context.waker().clone());
             }
             None => self.timer = Some(timers.set(self.deadline, context.waker())),
         }
@@ -85,12 +79,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(timer) = self.timer {
-            let waker = self
-                .core
-                .timers
-                .borrow_mut()
-                .waiting
-                .remove(&(self.deadline, timer));
+            let waker = self.core.timers.borrow_mut().waiting.remove(&(self.deadline, timer));
             drop(waker);
         }
     }

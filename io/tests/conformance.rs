@@ -11,22 +11,12 @@ fn posix_smoke() {
     let sock = dir.path().join("sock");
     rt.block_on(async {
         let f = io
-            .open_file(
-                &path,
-                &FileOptions {
-                    create_new: true,
-                    write: true,
-                    lock: true,
-                    direct: Direct::Auto,
-                },
-            )
+            .open_file(&path, &FileOptions { create_new: true, write: true, lock: true, direct: Direct::Auto })
             .unwrap();
         f.allocate(1 << 20, false).unwrap();
         let mut b = Buffer::zeroed(8192);
         b[5000] = 7;
-        io.write_at(&f, 4096, vec![b.into()], Durability::Volatile)
-            .await
-            .unwrap();
+        io.write_at(&f, 4096, vec![b.into()], Durability::Volatile).await.unwrap();
         io.sync_data(&f).await.unwrap();
         let (r, b) = io.read_at(&f, 0, Buffer::with_len(16384)).await;
         r.unwrap();
@@ -39,17 +29,11 @@ fn posix_smoke() {
             (n.unwrap(), b, s.peer())
         });
         let c = io.connect_unix(&sock).await.unwrap();
-        io.send(&c, vec![Buffer::from(&b"hi"[..]), Buffer::from(&b"ho"[..])])
-            .await
-            .unwrap();
+        io.send(&c, vec![Buffer::from(&b"hi"[..]), Buffer::from(&b"ho"[..])]).await.unwrap();
         let (n, b, p) = t.await;
         assert_eq!(&b[..n], b"hiho");
         println!("{p:?} direct={}", f.is_direct());
         io.sleep(Duration::from_millis(3)).await;
-        assert!(
-            io.timeout(Duration::from_millis(1), io.terminated())
-                .await
-                .is_none()
-        );
+        assert!(io.timeout(Duration::from_millis(1), io.terminated()).await.is_none());
     });
 }

@@ -24,19 +24,11 @@ impl Waiting {
             Request::Accept { listener, .. } => (listener.descriptor().as_raw_fd(), PollFlags::IN),
             _ => unreachable!("only sockets wait in poll"),
         };
-        Waiting {
-            token,
-            descriptor,
-            interest,
-        }
+        Waiting { token, descriptor, interest }
     }
 
     pub(super) fn signal(token: Token, bell: BorrowedFd<'static>) -> Waiting {
-        Waiting {
-            token,
-            descriptor: bell.as_raw_fd(),
-            interest: PollFlags::IN,
-        }
+        Waiting { token, descriptor: bell.as_raw_fd(), interest: PollFlags::IN }
     }
 
     pub(super) fn token(&self) -> Token {
@@ -54,32 +46,17 @@ impl Waiting {
 /// The result of the request if it could be carried out now.
 pub(super) fn attempt(request: &mut Request) -> Option<i32> {
     let result = match request {
-        Request::Receive {
-            socket,
-            buffer,
-            from,
-        } => {
+        Request::Receive { socket, buffer, from } => {
             let room = &mut buffer[*from..];
             // SAFETY: `room` is writable for its length, and the call returns before the borrow ends.
             unsafe {
-                libc::recv(
-                    socket.descriptor().as_raw_fd(),
-                    room.as_mut_ptr().cast(),
-                    room.len(),
-                    libc::MSG_DONTWAIT,
-                )
+                libc::recv(socket.descriptor().as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
             }
         }
         Request::Send { socket, data } => {
             let message = data.message();
             // SAFETY: the message and its vectors name memory that `data` owns, valid during this call.
-            unsafe {
-                libc::sendmsg(
-                    socket.descriptor().as_raw_fd(),
-                    message,
-                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-                )
-            }
+            unsafe { libc::sendmsg(socket.descriptor().as_raw_fd(), message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }
         }
         Request::Accept { listener, .. } => {
             // SAFETY: no address is asked for; the listener is non-blocking.
@@ -99,10 +76,7 @@ pub(super) fn attempt(request: &mut Request) -> Option<i32> {
     if result >= 0 {
         return Some(result as i32);
     }
-    match std::io::Error::last_os_error()
-        .raw_os_error()
-        .unwrap_or(libc::EIO)
-    {
+    match std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) {
         libc::EAGAIN | libc::EINTR => None,
         // A connection that was gone before we accepted it.
         libc::ECONNABORTED if matches!(request, Request::Accept { .. }) => None,

@@ -42,22 +42,10 @@ struct Job {
 }
 
 enum Call {
-    Read {
-        start: *mut u8,
-        len: usize,
-        offset: u64,
-    },
-    Write {
-        vectors: *const libc::iovec,
-        count: usize,
-        offset: u64,
-        durable: bool,
-    },
+    Read { start: *mut u8, len: usize, offset: u64 },
+    Write { vectors: *const libc::iovec, count: usize, offset: u64, durable: bool },
     Sync,
-    Connect {
-        address: *const libc::sockaddr_storage,
-        len: u32,
-    },
+    Connect { address: *const libc::sockaddr_storage, len: u32 },
 }
 
 // SAFETY: the addresses name memory owned by the request in its slot (see the top of this file); until the completion is
@@ -66,26 +54,16 @@ unsafe impl Send for Job {}
 
 impl Workers {
     pub(super) fn new(doorbell: Arc<OwnedFd>) -> Workers {
-        let shared = Shared {
-            jobs: Mutex::default(),
-            job_waits: Condvar::new(),
-            completed: Mutex::default(),
-            doorbell,
-        };
-        Workers {
-            shared: Arc::new(shared),
-            threads: Vec::new(),
-            in_flight: 0,
-        }
+        let shared =
+            Shared { jobs: Mutex::default(), job_waits: Condvar::new(), completed: Mutex::default(), doorbell };
+        Workers { shared: Arc::new(shared), threads: Vec::new(), in_flight: 0 }
     }
 
     pub(super) fn give(&mut self, token: Token, request: &mut Request) {
         self.in_flight += 1;
         if self.threads.len() < WORKERS.min(self.in_flight) {
             let shared = self.shared.clone();
-            let thread = std::thread::Builder::new()
-                .name("treering-disk".into())
-                .spawn(move || shared.work());
+            let thread = std::thread::Builder::new().name("treering-disk".into()).spawn(move || shared.work());
             match thread {
                 Ok(thread) => self.threads.push(thread),
                 Err(error) if self.threads.is_empty() => {
@@ -94,22 +72,14 @@ impl Workers {
                 Err(_) => {}
             }
         }
-        let mut jobs = self
-            .shared
-            .jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.waiting.push_back(Job::of(token, request));
         drop(jobs);
         self.shared.job_waits.notify_one();
     }
 
     pub(super) fn collect(&mut self, completions: &mut Vec<Completion>) {
-        let mut completed = self
-            .shared
-            .completed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut completed = self.shared.completed.lock().unwrap_or_else(PoisonError::into_inner);
         self.in_flight -= completed.len();
         completions.append(&mut completed);
     }
@@ -117,11 +87,7 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.shared
-            .jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closed = true;
+        self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.shared.job_waits.notify_all();
         for thread in self.threads.drain(..) {
             // A worker that panicked has said so already.
@@ -133,14 +99,8 @@ impl Drop for Workers {
 impl Shared {
     fn work(&self) {
         while let Some(job) = self.next() {
-            let completion = Completion {
-                token: job.token,
-                result: job.run(),
-            };
-            self.completed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(completion);
+            let completion = Completion { token: job.token, result: job.run() };
+            self.completed.lock().unwrap_or_else(PoisonError::into_inner).push(completion);
             let _ = rustix::io::write(&self.doorbell, &1u64.to_ne_bytes());
         }
     }
@@ -151,12 +111,7 @@ impl Shared {
             match jobs.waiting.pop_front() {
                 Some(job) => return Some(job),
                 None if jobs.closed => return None,
-                None => {
-                    jobs = self
-                        .job_waits
-                        .wait(jobs)
-                        .unwrap_or_else(PoisonError::into_inner)
-                }
+                None => jobs = self.job_waits.wait(jobs).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
@@ -165,56 +120,25 @@ impl Shared {
 impl Job {
     fn of(token: Token, request: &mut Request) -> Job {
         let (descriptor, call) = match request {
-            Request::Read {
-                file,
-                offset,
-                buffer,
-                done,
-            } => {
+            Request::Read { file, offset, buffer, done } => {
                 let room = &mut buffer[*done..];
-                let call = Call::Read {
-                    start: room.as_mut_ptr(),
-                    len: room.len(),
-                    offset: *offset + *done as u64,
-                };
+                let call = Call::Read { start: room.as_mut_ptr(), len: room.len(), offset: *offset + *done as u64 };
                 (file.descriptor().as_raw_fd(), call)
             }
-            Request::Write {
-                file,
-                offset,
-                data,
-                durable,
-            } => {
+            Request::Write { file, offset, data, durable } => {
                 let offset = *offset + data.transferred() as u64;
                 let vectors = data.vectors();
                 let (vectors, count) = (vectors.as_ptr(), vectors.len());
-                (
-                    file.descriptor().as_raw_fd(),
-                    Call::Write {
-                        vectors,
-                        count,
-                        offset,
-                        durable: *durable,
-                    },
-                )
+                (file.descriptor().as_raw_fd(), Call::Write { vectors, count, offset, durable: *durable })
             }
             Request::Sync { file } => (file.descriptor().as_raw_fd(), Call::Sync),
-            Request::Connect {
-                socket, storage, ..
-            } => {
-                let call = Call::Connect {
-                    address: &raw const **storage,
-                    len: os::storage_len(storage),
-                };
+            Request::Connect { socket, storage, .. } => {
+                let call = Call::Connect { address: &raw const **storage, len: os::storage_len(storage) };
                 (socket.descriptor().as_raw_fd(), call)
             }
             _ => unreachable!("only blocking calls go to workers"),
         };
-        Job {
-            token,
-            descriptor,
-            call,
-        }
+        Job { token, descriptor, call }
     }
 
     fn run(&self) -> i32 {
@@ -225,28 +149,15 @@ impl Job {
                 libc::pread(self.descriptor, start.cast(), len, offset as i64)
             },
             // SAFETY: the vectors and the memory they name belong to the request's Gather, unchanged until the completion.
-            Call::Write {
-                vectors,
-                count,
-                offset,
-                durable,
-            } => unsafe {
+            Call::Write { vectors, count, offset, durable } => unsafe {
                 let flags = if durable { libc::RWF_DSYNC } else { 0 };
                 libc::pwritev2(self.descriptor, vectors, count as i32, offset as i64, flags)
             },
             // SAFETY: no memory is involved.
             Call::Sync => unsafe { libc::fdatasync(self.descriptor) as isize },
             // SAFETY: the address is boxed in the request and at least `len` bytes long.
-            Call::Connect { address, len } => unsafe {
-                libc::connect(self.descriptor, address.cast(), len) as isize
-            },
+            Call::Connect { address, len } => unsafe { libc::connect(self.descriptor, address.cast(), len) as isize },
         };
-        if result < 0 {
-            -std::io::Error::last_os_error()
-                .raw_os_error()
-                .unwrap_or(libc::EIO)
-        } else {
-            result as i32
-        }
+        if result < 0 { -std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) } else { result as i32 }
     }
 }
