@@ -116,6 +116,26 @@ impl<'a> ExtentEntry<'a> {
         }
     }
 
+    /// The entry for `count` of its blocks, after the first `skip`.
+    pub fn part(&self, skip: u32, count: u32) -> Self {
+        assert!(count > 0 && count <= self.count - skip, "map entry: {count} blocks after {skip} of {}", self.count);
+        let content = match self.content {
+            ExtentContent::Raw { checksums } => {
+                let bytes = &checksums.0[4 * skip as usize..][..4 * count as usize];
+                return Self {
+                    address: self.address.next(skip),
+                    count,
+                    content: ExtentContent::Raw { checksums: ChecksumList(bytes) },
+                };
+            }
+            ExtentContent::Lz4 { offset, extent_blocks, stored_blocks, checksum } => {
+                ExtentContent::Lz4 { offset: offset + skip as u8, extent_blocks, stored_blocks, checksum }
+            }
+            blank => blank,
+        };
+        Self { address: self.address, count, content }
+    }
+
     /// The largest log address that the entry refers to.
     pub fn newest(&self) -> LogAddress {
         match self.content {
@@ -135,6 +155,11 @@ impl<'a> ChecksumList<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         assert!(bytes.len().is_multiple_of(4), "checksums: {} bytes are not a multiple of 4", bytes.len());
         Self(bytes)
+    }
+
+    /// Little-endian, as they lie in the page.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.0
     }
 
     pub fn get(&self, index: usize) -> u32 {

@@ -48,7 +48,7 @@ pub struct NodeHeader {
     pub page: PageIndex,
 }
 
-/// A page that passed `decode`, or that a `NodeWriter` made. Searched as it is.
+/// A page that passed `decode`, or that a `NodeWriter` laid out. Searched as it is.
 #[derive(Debug, Clone)]
 pub struct Node<B>(B);
 
@@ -240,8 +240,9 @@ impl NodeWriter {
         self.entries.len() + SLOT_BYTES * self.ends.len()
     }
 
-    /// Writes the page into `page`, with its checksum, and leaves this writer empty for the next.
-    pub fn finish<B: DerefMut<Target = [u8]>>(&mut self, header: &NodeHeader, mut page: B) -> Node<B> {
+    /// Lays the entries out in `page` and leaves this writer empty for the next. The page can be searched at once; it needs
+    /// `set_header` before it is one that `decode` accepts.
+    pub fn finish<B: DerefMut<Target = [u8]>>(&mut self, mut page: B) -> Node<B> {
         assert!(!self.is_empty(), "node: a page without entries");
         let bytes: &mut [u8] = &mut page;
         assert!(bytes.len() == NODE_BYTES, "node: {} bytes are not a page", bytes.len());
@@ -259,9 +260,7 @@ impl NodeWriter {
         self.entries.clear();
         self.ends.clear();
         self.last_key = None;
-        let mut node = Node(page);
-        node.set_header(header);
-        node
+        Node(page)
     }
 }
 

@@ -21,7 +21,9 @@ fn map_leaf() -> Node<Vec<u8>> {
         assert_eq!(entry.encoded_len(), value.len());
         writer.push(key, &value);
     }
-    writer.finish(&HEADER, vec![0xA5; NODE_BYTES])
+    let mut leaf = writer.finish(vec![0xA5; NODE_BYTES]);
+    leaf.set_header(&HEADER);
+    leaf
 }
 
 fn branch() -> Node<Vec<u8>> {
@@ -30,7 +32,9 @@ fn branch() -> Node<Vec<u8>> {
         let child = NodeRef { page: PageIndex(key + 1), checksum: !key as u32, level: 1, newest: LogAddress(key) };
         writer.push(key * 10, &child.encode());
     }
-    writer.finish(&NodeHeader { level: 2, ..HEADER }, vec![0; NODE_BYTES])
+    let mut branch = writer.finish(vec![0; NODE_BYTES]);
+    branch.set_header(&NodeHeader { level: 2, ..HEADER });
+    branch
 }
 
 /// Sets the checksum right again after `change`, as a liar would.
