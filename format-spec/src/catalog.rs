@@ -6,7 +6,7 @@
 use crate::bytes::{Reader, Writer};
 use crate::error::{DecodeError, require};
 use crate::node::NodeRef;
-use crate::record::COMPRESSION_LZ4;
+use crate::record::COMPRESSION_OFF;
 use crate::root;
 use crate::units::*;
 
@@ -153,8 +153,8 @@ impl VolumeEntry {
     fn check(&self) -> Result<(), DecodeError> {
         let most = VOLUME_BLOCKS_MAX * BLOCK_BYTES as u64;
         require(self.size_bytes <= most, VOLUME, "size_bytes", self.size_bytes, "at most 2^52")?;
-        let known = self.compression <= COMPRESSION_LZ4;
-        require(known, VOLUME, "compression", self.compression, "0 (none) or 1 (lz4)")
+        let known = self.compression <= COMPRESSION_OFF;
+        require(known, VOLUME, "compression", self.compression, "0 (auto), 1 (lz4) or 2 (off)")
     }
 }
 

@@ -13,7 +13,7 @@ mod descriptor;
 mod payload;
 
 pub use data::{DATA_BLOCKS_MAX, DataDescriptor, Encoding};
-pub use descriptor::{COMPRESSION_LZ4, COMPRESSION_NONE, Descriptor};
+pub use descriptor::{COMPRESSION_AUTO, COMPRESSION_LZ4, COMPRESSION_OFF, Descriptor};
 pub use payload::Lz4Prefix;
 
 use crate::bytes::{Reader, Writer};

@@ -9,8 +9,10 @@ use crate::catalog::valid_name;
 use crate::error::{DecodeError, require};
 use crate::units::*;
 
-pub const COMPRESSION_NONE: u8 = 0;
+/// What a volume asks of the writer; what a reader meets is each descriptor's own encoding.
+pub const COMPRESSION_AUTO: u8 = 0;
 pub const COMPRESSION_LZ4: u8 = 1;
+pub const COMPRESSION_OFF: u8 = 2;
 
 pub(super) const STRUCTURE: &str = "descriptor";
 const PREFIX_BYTES: usize = 4;
@@ -253,7 +255,7 @@ fn check_size(size_bytes: u64) -> Result<(), DecodeError> {
 }
 
 fn check_compression(compression: u8) -> Result<(), DecodeError> {
-    require(compression <= COMPRESSION_LZ4, STRUCTURE, "compression", compression, "0 (none) or 1 (lz4)")
+    require(compression <= COMPRESSION_OFF, STRUCTURE, "compression", compression, "0 (auto), 1 (lz4) or 2 (off)")
 }
 
 fn name(r: &mut Reader<'_>, len: u8) -> Result<String, DecodeError> {
