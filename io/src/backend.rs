@@ -12,6 +12,7 @@ use crate::file::{File, FileOptions};
 use crate::memory::SharedMemory;
 use crate::operation::{Operations, Request, Token};
 use crate::socket::{Listener, SocketHandle};
+use crate::uring::RingCounts;
 
 /// How long a turn may wait for completions.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,11 @@ pub(crate) trait Backend {
     fn wall_clock(&self) -> u64;
     fn fill_random(&self, into: &mut [u8]);
     fn boot_id(&self) -> [u8; 16];
+
+    /// What the ring did, if this back end has one.
+    fn ring_counts(&self) -> Option<RingCounts> {
+        None
+    }
 
     /// Starts a request (again, after a short transfer). The request stays where its pointers point until the completion.
     fn start(&mut self, token: Token, request: &mut Request);

@@ -23,6 +23,7 @@ use crate::operation::Request;
 use crate::runtime::Core;
 use crate::socket::{Listener, Socket, SocketState};
 use crate::timers::Sleep;
+use crate::uring::RingCounts;
 
 /// What a completed write promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,11 @@ impl Io {
 
     pub fn backend(&self) -> &'static str {
         self.core.with_backend(|backend| backend.name())
+    }
+
+    /// What the ring has done so far; None without a ring.
+    pub fn ring_counts(&self) -> Option<RingCounts> {
+        self.core.with_backend(|backend| backend.ring_counts())
     }
 
     pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {

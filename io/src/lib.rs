@@ -18,6 +18,7 @@ mod signal;
 pub mod sim;
 mod socket;
 mod timers;
+mod uring;
 
 pub use buffer::{BUFFER_ALIGNMENT, Buffer};
 pub use executor::Task;
@@ -28,3 +29,4 @@ pub use memory::{SharedMemory, SharedSlice};
 pub use notify::{Notified, Notify};
 pub use runtime::{BackendChoice, Runtime};
 pub use socket::{Listener, Peer, Socket};
+pub use uring::RingCounts;

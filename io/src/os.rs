@@ -18,6 +18,7 @@ use crate::operation::Request;
 use crate::posix::Posix;
 use crate::runtime::BackendChoice;
 use crate::socket::{Listener, ListenerHandle, SocketHandle, SocketState, prepare_tcp};
+use crate::uring::{Uring, why_unavailable};
 
 type Chosen = (Box<dyn Backend>, Arc<OwnedFd>, Option<String>);
 
@@ -26,8 +27,14 @@ pub(crate) fn backend(choice: BackendChoice) -> io::Result<Chosen> {
     let posix = || -> io::Result<Box<dyn Backend>> { Ok(Box::new(Posix::new(doorbell.clone())?)) };
     match choice {
         BackendChoice::Posix => Ok((posix()?, doorbell, None)),
-        BackendChoice::Uring => Err(io::Error::other("to do")),
-        BackendChoice::Auto => Ok((posix()?, doorbell, None)),
+        BackendChoice::Uring => match Uring::new(doorbell.clone()) {
+            Ok(ring) => Ok((Box::new(ring), doorbell, None)),
+            Err(error) => Err(io::Error::new(error.kind(), why_unavailable(&error))),
+        },
+        BackendChoice::Auto => match Uring::new(doorbell.clone()) {
+            Ok(ring) => Ok((Box::new(ring), doorbell, None)),
+            Err(error) => Ok((posix()?, doorbell, Some(why_unavailable(&error)))),
+        },
     }
 }
 

@@ -1,0 +1,279 @@
+//! The io_uring back end, the default: one ring per runtime, owned by its thread.
+//!
+//! Requests become submission entries when they start, and go to the kernel together: one `enter` per turn submits everything
+//! queued and waits for completions, with the earliest timer as its limit. The kernel's rules that this file must keep:
+//! - an entry names memory of a request in its operation slot, which stays until the operation's completion; neither a cancel
+//!   (whose own completion is ignored) nor an error of `enter` ends an operation;
+//! - an `enter` that fails for the moment has consumed nothing: what it did not take stays queued for the next;
+//! - entries that find the queue full wait here, in order; no entry is ever linked to another, so no chain can be cut by a
+//!   flush of the queue (links were measured and lost: see the decision on the sync step);
+//! - completions that overflowed the ring stay in the kernel and are fetched, and counted.
+//!
+//! A back end over tokio-uring would stand beside this one, as `tokio_uring.rs` behind a feature, under the same conformance
+//! suite with its expected failures listed; it is no data path (see the library notes).
+
+mod encode;
+mod setup;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{IoUring, opcode, squeue, types};
+
+use crate::backend::{Address, Backend, Completion, Turn, Wait};
+use crate::file::{File, FileOptions};
+use crate::memory::{self, SharedMemory};
+use crate::operation::{Operations, Request, Token};
+use crate::os;
+use crate::signal;
+use crate::socket::{Listener, SocketHandle};
+
+pub(crate) use setup::why_unavailable;
+
+pub(crate) struct Uring {
+    ring: IoUring,
+    /// Entries that found the submission queue full, in order.
+    backlog: VecDeque<squeue::Entry>,
+    /// Failed before the kernel saw them; reported at the next turn.
+    failed: Vec<Completion>,
+    doorbell: Arc<OwnedFd>,
+    doorbell_watched: bool,
+    counts: RingCounts,
+    /// Errors that the next enters answer, for tests.
+    #[cfg(test)]
+    enter_errors: VecDeque<i32>,
+}
+
+/// What the ring has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingCounts {
+    pub enters: u64,
+    /// Enters that failed for the moment (EINTR, EAGAIN, EBUSY) and lost nothing.
+    pub enters_again: u64,
+    pub submitted: u64,
+    pub completed: u64,
+    /// Turns that found the completion queue overflowed.
+    pub overflows: u64,
+}
+
+/// Completions that belong to no operation; tokens never have the top bit.
+const CANCEL: u64 = 1 << 63;
+const DOORBELL: u64 = CANCEL | 1;
+
+impl Uring {
+    pub(crate) fn new(doorbell: Arc<OwnedFd>) -> io::Result<Uring> {
+        Uring::with_entries(setup::ENTRIES, doorbell)
+    }
+
+    fn with_entries(entries: u32, doorbell: Arc<OwnedFd>) -> io::Result<Uring> {
+        Ok(Uring {
+            ring: setup::ring(entries)?,
+            backlog: VecDeque::new(),
+            failed: Vec::new(),
+            doorbell,
+            doorbell_watched: false,
+            counts: RingCounts::default(),
+            #[cfg(test)]
+            enter_errors: VecDeque::new(),
+        })
+    }
+
+    fn queue(&mut self, entry: squeue::Entry) {
+        if !self.backlog.is_empty() || !self.push(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    /// False if the submission queue is full.
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: every entry comes from `encode::entry`, which names only memory of a request in its operation slot (or none
+        // at all: cancel, doorbell). The slot keeps request and memory until the completion, and `Runtime` drains all of them
+        // before the slots go, so the memory outlives the kernel's use of it.
+        unsafe { self.ring.submission().push(entry).is_ok() }
+    }
+
+    fn watch_doorbell(&mut self) {
+        if !self.doorbell_watched {
+            self.doorbell_watched = true;
+            let descriptor = types::Fd(self.doorbell.as_raw_fd());
+            self.queue(opcode::PollAdd::new(descriptor, libc::POLLIN as u32).build().user_data(DOORBELL));
+        }
+    }
+
+    /// Hands everything queued to the kernel; the last of the enters waits.
+    fn enter(&mut self, wait: Wait) {
+        loop {
+            while let Some(entry) = self.backlog.pop_front() {
+                if !self.push(&entry) {
+                    self.backlog.push_front(entry);
+                    break;
+                }
+            }
+            if self.backlog.is_empty() {
+                self.enter_once(wait);
+                return;
+            }
+            let before = self.ring.submission().len();
+            self.enter_once(Wait::No);
+            if self.ring.submission().len() == before {
+                // The kernel takes nothing now (it wants its completions collected first): the next turn goes on.
+                return;
+            }
+        }
+    }
+
+    fn enter_once(&mut self, wait: Wait) {
+        let queued = {
+            let queue = self.ring.submission();
+            if queue.cq_overflow() {
+                self.counts.overflows += 1;
+            }
+            if matches!(wait, Wait::No) && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
+                return;
+            }
+            queue.len()
+        };
+        let arrived = !self.ring.completion().is_empty();
+        let (want, timeout) = match wait {
+            Wait::No => (0, None),
+            Wait::Until(_) if arrived => (0, None),
+            Wait::Until(None) => (1, None),
+            Wait::Until(Some(deadline)) => {
+                let left = deadline.saturating_sub(os::now());
+                (1, Some(Timespec::new().sec(left / 1_000_000_000).nsec((left % 1_000_000_000) as u32)))
+            }
+        };
+        let arguments = SubmitArgs::new();
+        let result = match self.injected_error() {
+            Some(error) => Err(error),
+            None => match &timeout {
+                Some(timeout) => self.ring.submitter().submit_with_args(want, &arguments.timespec(timeout)),
+                None => self.ring.submitter().submit_with_args(want, &arguments),
+            },
+        };
+        self.counts.enters += 1;
+        match result {
+            Ok(submitted) => self.counts.submitted += submitted as u64,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME) => {}
+                Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => self.counts.enters_again += 1,
+                _ => panic!("io_uring enter with {queued} entries failed: {error}"),
+            },
+        }
+    }
+
+    #[cfg(test)]
+    fn injected_error(&mut self) -> Option<io::Error> {
+        self.enter_errors.pop_front().map(io::Error::from_raw_os_error)
+    }
+
+    #[cfg(not(test))]
+    fn injected_error(&mut self) -> Option<io::Error> {
+        None
+    }
+
+    fn collect(&mut self, completions: &mut Vec<Completion>) {
+        let mut rung = false;
+        for entry in self.ring.completion() {
+            self.counts.completed += 1;
+            match entry.user_data() {
+                // How a cancel went says nothing about its target, whose own completion comes.
+                CANCEL => {}
+                DOORBELL => rung = true,
+                bits => completions.push(Completion { token: Token::from_bits(bits), result: entry.result() }),
+            }
+        }
+        if rung {
+            let mut count = [0; 8];
+            let _ = rustix::io::read(&self.doorbell, &mut count);
+            self.doorbell_watched = false;
+        }
+        completions.append(&mut self.failed);
+    }
+}
+
+impl Backend for Uring {
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
+    fn now(&self) -> u64 {
+        os::now()
+    }
+
+    fn wall_clock(&self) -> u64 {
+        os::wall_clock()
+    }
+
+    fn fill_random(&self, into: &mut [u8]) {
+        os::fill_random(into);
+    }
+
+    fn boot_id(&self) -> [u8; 16] {
+        os::boot_id()
+    }
+
+    fn ring_counts(&self) -> Option<RingCounts> {
+        Some(self.counts)
+    }
+
+    fn start(&mut self, token: Token, request: &mut Request) {
+        let entry = match request {
+            Request::Terminated => signal::termination().map(|bell| {
+                let descriptor = types::Fd(bell.as_raw_fd());
+                opcode::PollAdd::new(descriptor, libc::POLLIN as u32).build()
+            }),
+            request => Ok(encode::entry(request)),
+        };
+        match entry {
+            Ok(entry) => self.queue(entry.user_data(token.bits())),
+            Err(error) => {
+                let result = -error.raw_os_error().unwrap_or(libc::EIO);
+                self.failed.push(Completion { token, result });
+            }
+        }
+    }
+
+    fn cancel(&mut self, token: Token) {
+        self.queue(opcode::AsyncCancel::new(token.bits()).build().user_data(CANCEL));
+    }
+
+    fn turn(&mut self, wait: Wait, _operations: &mut Operations, completions: &mut Vec<Completion>) -> Turn {
+        self.watch_doorbell();
+        let wait = if self.failed.is_empty() { wait } else { Wait::No };
+        self.enter(wait);
+        self.collect(completions);
+        Turn::Done
+    }
+
+    fn open_file(&self, path: &Path, options: &FileOptions) -> io::Result<File> {
+        File::open(path, options)
+    }
+
+    fn open_shared_memory(&self, path: &Path, len: u64) -> io::Result<SharedMemory> {
+        memory::open(path, len)
+    }
+
+    fn existing_shared_memory(&self, path: &Path) -> io::Result<Option<SharedMemory>> {
+        memory::existing(path)
+    }
+
+    fn remove_shared_memory(&self, path: &Path) -> io::Result<()> {
+        memory::remove(path)
+    }
+
+    fn listen(&self, address: &Address, mode: u32) -> io::Result<Listener> {
+        os::listen(address, mode, false)
+    }
+
+    fn socket_for(&self, address: &Address) -> io::Result<SocketHandle> {
+        os::socket_for(address)
+    }
+}
+
+#[cfg(test)]
+mod tests;
