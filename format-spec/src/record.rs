@@ -145,9 +145,11 @@ impl RecordHeader {
         let address = self.address;
         let placed = address.segment().0 > 0 && address.block() > 0;
         require(placed, STRUCTURE, "address", address, "behind the header of a segment")?;
-        let blocks = u64::from(self.header_blocks()) + u64::from(self.payload_blocks);
-        let room = u64::from(SEGMENT_BLOCKS_MAX - address.block());
-        require(blocks <= room, STRUCTURE, "payload_blocks", self.payload_blocks, "what a segment can hold")?;
+        let room = SEGMENT_BLOCKS_MAX - address.block();
+        require(self.header_blocks() <= room, STRUCTURE, "header_bytes", bytes, "what a segment can hold")?;
+        let payload = self.payload_blocks;
+        let fits = payload <= room - self.header_blocks();
+        require(fits, STRUCTURE, "payload_blocks", payload, "what a segment can hold")?;
         let sequence = self.sequence;
         require(sequence.0 > 0, STRUCTURE, "sequence", sequence, "at least 1")?;
         require(self.attested < sequence, STRUCTURE, "attested", self.attested, "below the record's own sequence")?;

@@ -2,7 +2,9 @@
 
 use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry};
 use treering_format::checkpoint::{Checkpoint, CheckpointHeader, PageMap, Slot, SlotState};
-use treering_format::node::NodeRef;
+use treering_format::node::{
+    ChecksumList, ExtentContent, ExtentEntry, Node, NodeHeader, NodeRef, NodeWriter, TreeKind,
+};
 use treering_format::record::{DataDescriptor, Descriptor, Encoding, RecordHeader};
 use treering_format::segment::{SegmentFooter, SegmentHeader};
 use treering_format::superblock::{CheckpointRef, FeatureName, Features, MountEntry, Superblock};
@@ -198,4 +200,73 @@ pub fn volume_entry() -> VolumeEntry {
 
 pub fn catalog_keys() -> [(CatalogKey, u64); 2] {
     [(CatalogKey::Dot(DotId(7)), 1 << 56 | 7), (CatalogKey::Volume(VolumeId(8)), 2 << 56 | 8)]
+}
+
+/// A store that was made and never opened.
+pub fn new_superblock() -> Superblock {
+    Superblock {
+        features: Features::default(),
+        generation: 0,
+        mount: Mount(0),
+        boot_id: [0; 16],
+        attested_sequence: RecordSequence(0),
+        attested_order: OrderNumber(0),
+        checkpoints: [CheckpointRef::default(); 2],
+        mounts: Vec::new(),
+        feature_names: Vec::new(),
+        ..superblock()
+    }
+}
+
+pub fn new_checkpoint() -> Checkpoint {
+    Checkpoint {
+        header: CheckpointHeader {
+            store_id: STORE,
+            sequence: CheckpointSequence(1),
+            next_segment: SegmentId(1),
+            ..CheckpointHeader::default()
+        },
+        slots: vec![Slot { state: SlotState::Free, written: false }; 4],
+        page_maps: Vec::new(),
+    }
+}
+
+pub fn map_leaf() -> Node<Vec<u8>> {
+    let checksums: Vec<u8> = (0..12).collect();
+    let entries = [
+        (5, 3, ExtentContent::Raw { checksums: ChecksumList::new(&checksums) }),
+        (8, 2, ExtentContent::Lz4 { offset: 1, extent_blocks: 16, stored_blocks: 9, checksum: 77 }),
+        (40, u32::MAX, ExtentContent::Hole),
+        (1 << 39, 1, ExtentContent::Zero),
+    ];
+    let mut writer = NodeWriter::default();
+    for (key, count, content) in entries {
+        let mut value = Vec::new();
+        ExtentEntry { address: LogAddress::new(SegmentId(3), 9), count, content }.encode(&mut value);
+        writer.push(key, &value);
+    }
+    page(&mut writer, &node_header(0))
+}
+
+pub fn map_branch() -> Node<Vec<u8>> {
+    let mut writer = NodeWriter::default();
+    (0..100).for_each(|n| writer.push(n * 1000, &NodeRef { level: 1, ..root(300 + n) }.encode()));
+    page(&mut writer, &node_header(2))
+}
+
+/// What is not written must not matter: the page starts out dirty.
+pub fn page(writer: &mut NodeWriter, header: &NodeHeader) -> Node<Vec<u8>> {
+    let mut node = writer.finish(vec![0xa5; BLOCK_BYTES]);
+    node.set_header(header);
+    node
+}
+
+fn node_header(level: u8) -> NodeHeader {
+    NodeHeader {
+        kind: TreeKind::Map,
+        level,
+        owner: 0x11ee,
+        birth: LogAddress::new(SegmentId(9), 5),
+        page: PageIndex(2048),
+    }
 }

@@ -1,11 +1,7 @@
 //! What is encoded decodes to itself, and lengths are what they were promised to be.
 
-#![forbid(unsafe_code)]
-
-mod support;
-
+use crate::sample;
 use proptest::prelude::*;
-use support as sample;
 use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry, valid_name};
 use treering_format::checkpoint::Checkpoint;
 use treering_format::record::{Lz4Prefix, RECORD_HEADER_BYTES, Record};

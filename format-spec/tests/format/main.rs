@@ -1,0 +1,9 @@
+//! What the format promises, structure by structure.
+
+#![forbid(unsafe_code)]
+
+mod features;
+mod hostile;
+mod roundtrip;
+mod sample;
+mod vectors;
