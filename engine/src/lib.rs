@@ -1,0 +1,54 @@
+//! The Treering store: one log, one fold.
+//!
+//! Every guest byte is written once, in sequence, into a log that all volumes share. The map of each volume is a fold of that
+//! log. A flush is one write; a crash leaves a prefix of one order. The engine takes its disk, clock and randomness from
+//! `treering-io`, so a whole store runs deterministically in a test.
+//!
+//! Floors, top to bottom; each uses only those beneath:
+//!
+//! | room | holds |
+//! |---|---|
+//! | `store` | create, open and recover, checkpoint, verbs, background work |
+//! | `check` | recomputes liveness and pages from the roots |
+//! | `catalog` | dots, volumes, names: published and folded |
+//! | `volume` | read, write, zero, flush, size: all that a server sees |
+//! | `fold` | the log merged into the maps, liveness with it |
+//! | `line`, `overlay` | what is published and not folded |
+//! | `log` | arena, publish, seal, sync, admission, replay |
+//! | `segments` | slots, liveness, what may be used again |
+//! | `map`, `pages` | paged copy-on-write B+tree, node cache, page allocator |
+//! | `disk`, `cache`, `readers`, `health`, `turn`, `compress` | ground |
+//! | `limits`, `error` | every limit, every way to fail |
+#![forbid(unsafe_code)]
+
+mod cache;
+mod catalog;
+mod check;
+mod compress;
+mod disk;
+mod error;
+mod fold;
+mod health;
+mod limits;
+mod line;
+mod log;
+mod map;
+mod overlay;
+mod pages;
+mod readers;
+mod segments;
+mod store;
+mod turn;
+mod volume;
+
+pub use check::{CheckReport, Finding};
+pub use compress::CompressionMode;
+pub use error::{CatalogError, Failure, StoreError, VolumeError};
+pub use limits::Limits;
+pub use log::replay::Cut;
+pub use log::{FullPolicy, LogFigures};
+pub use segments::SlotCounts;
+pub use store::{
+    CreateOptions, DotInfo, NewVolume, OpenOptions, RecoveryReport, STORE_BYTES_MIN, Space, Status, Store, VolumeInfo,
+};
+pub use volume::{Extent, Volume, Zeroing};

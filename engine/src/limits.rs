@@ -1,0 +1,106 @@
+//! Every limit of the engine in one place, with the relations between them asserted.
+//!
+//! Units are in the names. A limit is either a *format* bound (what a record or an extent may hold, fixed for a store by its
+//! geometry) or a *memory* bound (what one process may use, chosen at open).
+
+/// Blocks of one data extent, at most: its checksums must fit a quarter of a map node.
+pub const EXTENT_BLOCKS: u64 = 64;
+
+/// Blocks of one compressed extent, at most: a 4 KiB read of compressed data reads and decompresses all of it.
+pub const COMPRESSED_EXTENT_BLOCKS: u64 = 16;
+
+/// The largest segment: its liveness bitmap must fit one value of the liveness tree.
+pub const SEGMENT_BLOCKS_MAX: u32 = 8192;
+
+/// The smallest segment. Small ones are for tests: they meet every edge often.
+pub const SEGMENT_BLOCKS_MIN: u32 = 64;
+
+/// The largest volume: 4 PiB.
+pub const VOLUME_BYTES_MAX: u64 = 4 << 50;
+
+/// Segment ids skipped by each recovery, so that ids of a cut tail are never given again.
+pub const SEGMENT_ID_GAP: u64 = 1024;
+
+/// Recoveries listed in the superblock; when the list is full, recovery writes a checkpoint before it serves.
+pub const MOUNTS_MAX: usize = 32;
+
+const _: () = assert!(COMPRESSED_EXTENT_BLOCKS <= EXTENT_BLOCKS);
+const _: () = assert!(EXTENT_BLOCKS * 4 + 24 <= 1200 / 4 + 24);
+const _: () = assert!(SEGMENT_BLOCKS_MAX / 8 <= 1024);
+
+/// What one process may hold in memory, and when background work starts.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Payload of published writes kept in shared memory.
+    pub arena_bytes: u64,
+    /// Operations published and not yet written, at most.
+    pub arena_entries: u64,
+    /// Overlay, by accounting; past it writers wait for the fold.
+    pub overlay_bytes: u64,
+    /// Map, liveness and catalog pages kept in memory.
+    pub node_cache_bytes: u64,
+    /// Of changed nodes not yet written by a checkpoint.
+    pub dirty_node_bytes: u64,
+    /// Blocks of data kept for reads.
+    pub data_cache_bytes: u64,
+    /// Log since the last checkpoint that makes the next one due: bounds the time to recover.
+    pub checkpoint_log_bytes: u64,
+    /// Log since the last fold that makes the next one due.
+    pub fold_log_bytes: u64,
+    /// Unsealed payload that is written without waiting for a flush.
+    pub record_bytes: u64,
+    /// Age at which an unsealed record is written without waiting for a flush.
+    pub record_age_ns: u64,
+    /// Written and unsynced log that the store syncs by itself: bounds what recovery must verify.
+    pub unsynced_bytes: u64,
+    /// Free slots kept zero-written ahead of the log while clients flush.
+    pub zeroed_slots: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            arena_bytes: 128 << 20,
+            arena_entries: 64 << 10,
+            overlay_bytes: 256 << 20,
+            node_cache_bytes: 512 << 20,
+            dirty_node_bytes: 512 << 20,
+            data_cache_bytes: 512 << 20,
+            checkpoint_log_bytes: 512 << 20,
+            fold_log_bytes: 64 << 20,
+            record_bytes: 1 << 20,
+            record_age_ns: 1_000_000_000,
+            unsynced_bytes: 64 << 20,
+            zeroed_slots: 2,
+        }
+    }
+}
+
+impl Limits {
+    /// A configuration that fits a process group limited to 256 MiB, slower.
+    pub fn floor() -> Limits {
+        Limits {
+            arena_bytes: 32 << 20,
+            arena_entries: 16 << 10,
+            overlay_bytes: 32 << 20,
+            node_cache_bytes: 48 << 20,
+            dirty_node_bytes: 32 << 20,
+            data_cache_bytes: 32 << 20,
+            checkpoint_log_bytes: 256 << 20,
+            fold_log_bytes: 16 << 20,
+            ..Limits::default()
+        }
+    }
+
+    /// Blocks of payload after which a record is sealed, for segments of this size: a record must fit a fresh segment with
+    /// room to spare, whatever the last write added.
+    pub(crate) fn record_blocks(&self, segment_blocks: u32) -> u64 {
+        let by_segment = u64::from(segment_blocks) / 8;
+        (self.record_bytes / 4096).clamp(1, by_segment)
+    }
+
+    /// Operations after which a record is sealed, so that its descriptors stay small.
+    pub(crate) fn record_operations(&self, segment_blocks: u32) -> usize {
+        (segment_blocks as usize).min(1024)
+    }
+}

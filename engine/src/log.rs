@@ -1,0 +1,304 @@
+//! The log: one order of everything that happens to all volumes, and the moment at which it is durable.
+//!
+//! It keeps these true:
+//! * *Publish* gives each operation its order number, makes it visible in the overlay and leaves it in the arena, all in one
+//!   step without waiting: what was acknowledged is in the order, and survives the process (O12).
+//! * *Seal* turns what was published since the last seal into one record. It runs to its end without waiting, so a batch is
+//!   closed at one point of the order, and nothing published later can enter it.
+//! * *Persist* answers only after a sync that was submitted when every earlier record write had completed, and that
+//!   succeeded (O1). One sync is in flight at a time; all who wait meanwhile ride the next one.
+//! * Records are written whole into blocks of their own, each naming the one before it: what a crash leaves is a prefix
+//!   (O2, O3).
+//!
+//! It does not know what descriptors mean (`fold` does), nor when space comes back (`segments` does).
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use treering_format::record::Descriptor;
+use treering_format::units::{LineId, LogAddress, Mount, OrderNumber, RecordSequence, SegmentId, SlotIndex, StoreId};
+
+use crate::disk::{BLOCK, Disk};
+use crate::error::Failure;
+use crate::health::Health;
+use crate::limits::Limits;
+use crate::line::{Line, Lines};
+use crate::overlay::{Piece, Place};
+use crate::segments::Segments;
+
+pub(crate) mod arena;
+mod room;
+pub(crate) mod replay;
+mod seal;
+mod sync;
+
+use arena::{Arena, Entry, EntryKind};
+pub use room::FullPolicy;
+pub(crate) use room::{Pressure, Room};
+
+/// A point of the order that a record ends at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Frontier {
+    pub sequence: RecordSequence,
+    pub order: OrderNumber,
+    /// Last block of the record.
+    pub address: LogAddress,
+    /// Header checksum of the record: what the next one names.
+    pub chain: u32,
+    /// Where the next record of the same segment would begin.
+    pub next: LogAddress,
+}
+
+/// The log of an open store. A handle: clones share the one log.
+#[derive(Clone)]
+pub(crate) struct Log {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    disk: Disk,
+    health: Health,
+    segments: Segments,
+    lines: Lines,
+    limits: Limits,
+    identity: Writer,
+    state: RefCell<State>,
+}
+
+/// What every record and segment of this mount carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writer {
+    pub store: StoreId,
+    pub mount: Mount,
+}
+
+struct State {
+    arena: Arena,
+    next_order: OrderNumber,
+    batch: Batch,
+    /// The newest sealed record.
+    sealed: Frontier,
+    /// Every record up to here is written.
+    written: Frontier,
+    /// Every record up to here is durable.
+    durable: Frontier,
+    /// Orders up to here are waited for.
+    wanted: OrderNumber,
+    syncing: bool,
+    writes: VecDeque<LogWrite>,
+    next_write: u64,
+    open: Option<OpenSegment>,
+    /// The segment before the open one, or before the first one of this mount.
+    previous_segment: SegmentId,
+    next_segment: SegmentId,
+    /// Slot set aside for the segment after the open one; written into its header, so that a reader finds the way on.
+    successor: Option<SlotIndex>,
+    /// Bytes sealed by this process, and how many of them were when the last sync began.
+    sealed_bytes: u64,
+    synced_bytes: u64,
+    syncs: u64,
+    records: u64,
+}
+
+/// Operations published since the last seal.
+#[derive(Default)]
+struct Batch {
+    touched: Vec<(LineId, u64, u64)>,
+    payload_blocks: u64,
+    begun_ns: u64,
+}
+
+/// A write to the log that has been submitted; in the order of submission.
+struct LogWrite {
+    number: u64,
+    done: bool,
+    reaches: Frontier,
+    arena: u64,
+}
+
+struct OpenSegment {
+    id: SegmentId,
+    slot: SlotIndex,
+    next_block: u32,
+    first_sequence: RecordSequence,
+    records: u32,
+    footer: Vec<u8>,
+}
+
+/// Where a log begins: what recovery found, and what it set aside.
+pub(crate) struct Start {
+    pub frontier: Frontier,
+    pub first_segment: SegmentId,
+    pub first_slot: SlotIndex,
+    pub previous_segment: SegmentId,
+    /// Bytes of log that were replayed: they count towards the next checkpoint.
+    pub replayed_bytes: u64,
+}
+
+/// Figures for `status`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogFigures {
+    pub records: u64,
+    pub bytes: u64,
+    pub syncs: u64,
+    pub published: u64,
+    pub durable: u64,
+}
+
+impl Log {
+    pub(crate) fn begin(
+        disk: Disk,
+        health: Health,
+        segments: Segments,
+        lines: Lines,
+        limits: Limits,
+        identity: Writer,
+        arena: Arena,
+        start: Start,
+    ) -> Log {
+        let at = start.frontier;
+        let state = State {
+            arena,
+            next_order: OrderNumber(at.order.0 + 1),
+            batch: Batch::default(),
+            sealed: at,
+            written: at,
+            durable: at,
+            wanted: at.order,
+            syncing: false,
+            writes: VecDeque::new(),
+            next_write: 0,
+            open: None,
+            previous_segment: start.previous_segment,
+            next_segment: start.first_segment,
+            successor: Some(start.first_slot),
+            sealed_bytes: start.replayed_bytes,
+            synced_bytes: start.replayed_bytes,
+            syncs: 0,
+            records: 0,
+        };
+        Log { shared: Rc::new(Shared { disk, health, segments, lines, limits, identity, state: RefCell::new(state) }) }
+    }
+
+    /// Publishes a write of whole blocks. There must be room for it (`Room::admit`).
+    pub(crate) fn publish_data(&self, line: &Line, block: u64, data: &[u8]) -> OrderNumber {
+        let count = data.len() as u64 / BLOCK;
+        let order = {
+            let mut state = self.shared.state.borrow_mut();
+            let position = state.arena.fill(data);
+            let order = state.publish(line.id, block, count, EntryKind::Data, position);
+            line.overlay.borrow_mut().active().insert(Piece { block, count, place: Place::Arena { position } });
+            state.touch(line.id, block, count, count, self.shared.disk.io().now());
+            order
+        };
+        line.disturb(block, block + count);
+        self.seal_if_large();
+        order
+    }
+
+    /// Publishes zeros over a range of any size: a hole, or zeros that count as allocated.
+    pub(crate) fn publish_blank(&self, line: &Line, block: u64, count: u64, allocated: bool) -> OrderNumber {
+        let kind = if allocated { EntryKind::Zero } else { EntryKind::Hole };
+        let order = {
+            let mut state = self.shared.state.borrow_mut();
+            let order = state.publish(line.id, block, count, kind, 0);
+            let place = Place::Blank { allocated, address: LogAddress::NONE };
+            line.overlay.borrow_mut().active().insert(Piece { block, count, place });
+            state.touch(line.id, block, count, 0, self.shared.disk.io().now());
+            order
+        };
+        line.disturb(block, block + count);
+        self.seal_if_large();
+        order
+    }
+
+    /// Publishes a change of the catalog. It is a cut: it closes the record behind everything published so far.
+    pub(crate) fn publish_cut(&self, cut: Descriptor) -> OrderNumber {
+        let order = self.shared.state.borrow_mut().publish(LineId(0), 0, 0, EntryKind::Cut, 0);
+        self.seal(Some(cut));
+        order
+    }
+
+    /// The newest published operation.
+    pub(crate) fn published(&self) -> OrderNumber {
+        OrderNumber(self.shared.state.borrow().next_order.0 - 1)
+    }
+
+    pub(crate) fn sealed(&self) -> Frontier {
+        self.shared.state.borrow().sealed
+    }
+
+    pub(crate) fn durable(&self) -> Frontier {
+        self.shared.state.borrow().durable
+    }
+
+    pub(crate) fn sealed_bytes(&self) -> u64 {
+        self.shared.state.borrow().sealed_bytes
+    }
+
+    pub(crate) fn mount(&self) -> Mount {
+        self.shared.identity.mount
+    }
+
+    pub(crate) fn next_segment(&self) -> SegmentId {
+        self.shared.state.borrow().next_segment
+    }
+
+    /// Copies payload out of the arena if it is still there.
+    pub(crate) fn read_resident(&self, position: u64, into: &mut [u8]) -> bool {
+        let state = self.shared.state.borrow();
+        if !state.arena.is_resident(position) {
+            return false;
+        }
+        state.arena.copy_out(position, into);
+        true
+    }
+
+    pub(crate) fn figures(&self) -> LogFigures {
+        let state = self.shared.state.borrow();
+        LogFigures {
+            records: state.records,
+            bytes: state.sealed_bytes,
+            syncs: state.syncs,
+            published: state.next_order.0 - 1,
+            durable: state.durable.order.0,
+        }
+    }
+
+    fn seal_if_large(&self) {
+        let large = {
+            let state = self.shared.state.borrow();
+            let segment_blocks = self.shared.disk.geometry().segment_blocks;
+            state.batch.payload_blocks >= self.shared.limits.record_blocks(segment_blocks)
+                || state.batch.touched.len() >= self.shared.limits.record_operations(segment_blocks)
+        };
+        if large {
+            self.seal(None);
+        }
+    }
+}
+
+impl State {
+    fn publish(&mut self, line: LineId, block: u64, count: u64, kind: EntryKind, position: u64) -> OrderNumber {
+        let order = self.next_order;
+        self.arena.publish(&Entry { order, line, block, count, kind, position });
+        self.next_order = OrderNumber(order.0 + 1);
+        order
+    }
+
+    fn touch(&mut self, line: LineId, block: u64, count: u64, payload: u64, now: u64) {
+        if self.batch.touched.is_empty() {
+            self.batch.begun_ns = now;
+        }
+        self.batch.touched.push((line, block, count));
+        self.batch.payload_blocks += payload;
+    }
+}
+
+/// Checks that a store's identity is the one its arena and records carry.
+pub(crate) fn store_tag(store: &StoreId) -> u64 {
+    u64::from_le_bytes(store.0[..8].try_into().expect("eight bytes"))
+}
+
+pub(crate) type Persisted = Result<(), Rc<Failure>>;

@@ -1,0 +1,412 @@
+//! Replay: the log from a checkpoint's F to its end, as the crash left it.
+//!
+//! The log is a chain: record after record in a segment, segment after segment by the slots that headers and footers name,
+//! mount after mount by the list in the superblock. Footers hold all record headers of a sealed segment, so only the open
+//! tail is walked. Every record must continue the chain: sequence, mount, address, and the checksum of the one before.
+//!
+//! Where the chain ends, this decides what the end is. Anything at or below the newest attested sequence was durable once: if
+//! it is bad now, acknowledged data is damaged and the store must not be written. Anything above may be a torn tail, and is
+//! cut and reported. The attested sequence is the largest that the superblock or *any* record names, also records found past
+//! the bad one: a later record says what was durable when it was written. Payload is verified only above that sequence; below
+//! it, a sync has vouched for it, and every read verifies again.
+
+use futures_util::future::join_all;
+use treering_format::record::{Descriptor, Encoding, Record, RecordHeader};
+use treering_format::segment::{SegmentFooter, SegmentHeader};
+use treering_format::superblock::{CheckpointRef, MountEntry, Superblock};
+use treering_format::units::{LogAddress, Mount, RecordSequence, SegmentId, SlotIndex};
+use treering_io::Buffer;
+
+use super::{Frontier, store_tag};
+use crate::disk::{BLOCK, Disk};
+use crate::error::StoreError;
+
+/// Bytes read at once when a segment is walked.
+const WALK_BYTES: u64 = 1 << 20;
+
+/// The accepted log above a checkpoint.
+pub(crate) struct Replayed {
+    pub records: Vec<Record>,
+    /// The last accepted record, or the checkpoint's own.
+    pub frontier: Frontier,
+    /// Segments that the log passes through, with the last accepted record in or before each.
+    pub segments: Vec<(SegmentId, SlotIndex, RecordSequence)>,
+    pub last_segment: SegmentId,
+    pub cut: Option<Cut>,
+}
+
+/// A tail that was not accepted. It was never known durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub address: LogAddress,
+    /// The record that was expected there.
+    pub sequence: RecordSequence,
+    /// Whole records found behind it, which went with it.
+    pub records_beyond: u64,
+    pub why: String,
+}
+
+/// Where slots of the store are known to hold segments.
+pub(crate) trait Slots {
+    fn locate(&self, id: SegmentId) -> Option<SlotIndex>;
+    /// Slots that may hold segments opened after the checkpoint.
+    fn candidates(&self) -> Vec<SlotIndex>;
+    fn contains(&self, slot: SlotIndex) -> bool;
+}
+
+pub(crate) async fn replay(
+    disk: &Disk,
+    superblock: &Superblock,
+    from: &CheckpointRef,
+    slots: &impl Slots,
+) -> Result<Replayed, StoreError> {
+    let mut walk = Walk {
+        disk,
+        store: superblock,
+        slots,
+        at: Frontier {
+            sequence: from.fold_sequence,
+            order: from.fold_order,
+            address: from.fold,
+            chain: from.fold_chain,
+            next: from.next,
+        },
+        accepted: Vec::new(),
+        segments: Vec::new(),
+        last_segment: from.next.segment(),
+    };
+    let later: Vec<&MountEntry> =
+        superblock.mounts.iter().filter(|m| m.first_sequence > from.fold_sequence).collect();
+    let mut end = End::default();
+    if !from.next.is_none() {
+        end = walk.mount(None, later.first().map(|m| m.previous_end)).await?;
+    }
+    for (i, mount) in later.iter().enumerate() {
+        if walk.at.sequence.0 + 1 != mount.first_sequence.0 || walk.at.chain != mount.previous_chain {
+            return Err(damaged(&walk.at, superblock, format!("the mount after it begins at {}", mount.first_sequence)));
+        }
+        end = walk.mount(Some(mount), later.get(i + 1).map(|m| m.previous_end)).await?;
+    }
+    walk.finish(end).await
+}
+
+struct Walk<'a, S> {
+    disk: &'a Disk,
+    store: &'a Superblock,
+    slots: &'a S,
+    at: Frontier,
+    /// Accepted records, each with the slot its payload lies in.
+    accepted: Vec<(Record, SlotIndex)>,
+    segments: Vec<(SegmentId, SlotIndex, RecordSequence)>,
+    last_segment: SegmentId,
+}
+
+/// How the log of one mount ends.
+#[derive(Default)]
+struct End {
+    why: String,
+    beyond: Vec<RecordHeader>,
+}
+
+/// What is known of a segment once its first block and its last were read.
+struct Segment {
+    id: SegmentId,
+    slot: SlotIndex,
+    mount: Mount,
+    next: Option<SlotIndex>,
+}
+
+impl<S: Slots> Walk<'_, S> {
+    /// Follows one mount: the rest of the segment that F lies in, or a mount's first segment, and all after it, up to the
+    /// address at which a later mount cut it.
+    async fn mount(&mut self, mount: Option<&MountEntry>, limit: Option<LogAddress>) -> Result<End, StoreError> {
+        let (id, slot, mut block) = match mount {
+            Some(m) => (m.first_segment, Some(m.first_slot), 1),
+            None => (self.at.next.segment(), self.slots.locate(self.at.next.segment()), self.at.next.block()),
+        };
+        let slot = slot.filter(|s| self.slots.contains(*s));
+        let Some(slot) = slot else {
+            return Err(damaged(&self.at, self.store, format!("no slot holds segment {id}")));
+        };
+        self.last_segment = self.last_segment.max(id);
+        if mount.is_some() {
+            self.at.next = LogAddress::new(id, 1);
+        }
+        if limit == Some(self.at.next) {
+            return Ok(End::default());
+        }
+        let mut segment = match self.open(id, slot, mount.map(|m| m.mount)).await {
+            Ok(segment) => segment,
+            Err(why) if mount.is_some() && limit.is_none() => return Ok(End { why, beyond: Vec::new() }),
+            Err(why) => return Err(damaged(&self.at, self.store, why)),
+        };
+        loop {
+            let end = self.segment(&segment, block, limit).await?;
+            self.segments.push((segment.id, segment.slot, self.at.sequence));
+            if limit == Some(self.at.next) {
+                return Ok(End::default());
+            }
+            match self.successor(&segment).await {
+                Some(next) => {
+                    if limit.is_some_and(|l| l.segment() < next.id) {
+                        return Err(damaged(&self.at, self.store, "the log goes on past its end".into()));
+                    }
+                    segment = next;
+                    self.last_segment = self.last_segment.max(segment.id);
+                    block = 1;
+                    self.at.next = LogAddress::new(segment.id, 1);
+                    if limit == Some(self.at.next) {
+                        return Ok(End::default());
+                    }
+                }
+                None if limit.is_some() => return Err(damaged(&self.at, self.store, end.why)),
+                None => return Ok(end),
+            }
+        }
+    }
+
+    /// Reads the header of a segment.
+    async fn open(&self, id: SegmentId, slot: SlotIndex, mount: Option<Mount>) -> Result<Segment, String> {
+        let block = self.disk.read(slot, 0, 1).await.map_err(|e| format!("segment {id}: {e}"))?;
+        let header = SegmentHeader::decode(&block).map_err(|e| format!("segment {id} in slot {slot}: {e}"))?;
+        if header.segment != id || header.store_id != self.store.store_id || header.slot != slot {
+            return Err(format!("slot {slot} holds segment {} where {id} should be", header.segment));
+        }
+        if mount.is_some_and(|m| m != header.mount) {
+            return Err(format!("segment {id} was begun by another mount"));
+        }
+        Ok(Segment { id, slot, mount: header.mount, next: header.next_slot })
+    }
+
+    /// Accepts what continues the chain in one segment from `block` on.
+    async fn segment(&mut self, segment: &Segment, block: u32, limit: Option<LogAddress>) -> Result<End, StoreError> {
+        if let Some(records) = self.footer(segment).await {
+            for record in records {
+                if record.header.sequence <= self.at.sequence {
+                    continue;
+                }
+                if limit.is_some_and(|l| record.header.address >= l) || !self.continues(&record.header, segment) {
+                    break;
+                }
+                self.accept(record, segment);
+            }
+            return Ok(End::default());
+        }
+        let bytes = self.read_from(segment, block).await?;
+        let mut at = block;
+        let mut why = String::new();
+        while limit.is_none_or(|l| LogAddress::new(segment.id, at) < l) {
+            let Some(rest) = bytes.get(((at - block) as usize) * BLOCK as usize..).filter(|r| !r.is_empty()) else {
+                break;
+            };
+            let record = match Record::decode(rest) {
+                Ok(record) => record,
+                Err(error) => {
+                    why = error.to_string();
+                    break;
+                }
+            };
+            let here = record.header.address == LogAddress::new(segment.id, at);
+            let whole = at + record.header.total_blocks() <= self.disk.geometry().segment_blocks;
+            if !here || !whole || !self.continues(&record.header, segment) {
+                why = format!("record {} there does not continue the log", record.header.sequence);
+                break;
+            }
+            at += record.header.total_blocks();
+            self.accept(record, segment);
+        }
+        let beyond = bytes.get(((at - block) as usize) * BLOCK as usize..).unwrap_or(&[]);
+        Ok(End { why, beyond: self.headers_in(beyond, segment, at) })
+    }
+
+    fn continues(&self, header: &RecordHeader, segment: &Segment) -> bool {
+        header.store_tag == store_tag(&self.store.store_id)
+            && header.mount == segment.mount
+            && header.address.segment() == segment.id
+            && header.sequence.0 == self.at.sequence.0 + 1
+            && header.previous_chain == self.at.chain
+    }
+
+    fn accept(&mut self, record: Record, segment: &Segment) {
+        let header = &record.header;
+        let last = header.address.next(header.total_blocks() - 1);
+        self.at = Frontier {
+            sequence: header.sequence,
+            order: header.last_order,
+            address: last,
+            chain: header.header_crc,
+            next: LogAddress(last.0 + 1),
+        };
+        self.accepted.push((record, segment.slot));
+    }
+
+    /// All records of a sealed segment by its footer; None if it has no whole one.
+    async fn footer(&self, segment: &Segment) -> Option<Vec<Record>> {
+        let blocks = self.disk.geometry().segment_blocks;
+        let trailer = self.disk.read(segment.slot, blocks - 1, 1).await.ok()?;
+        let footer = SegmentFooter::decode_trailer(&trailer).ok()?;
+        if footer.segment != segment.id
+            || footer.mount != segment.mount
+            || footer.store_id != self.store.store_id
+            || footer.body_block + SegmentFooter::blocks(footer.body_bytes as usize) != blocks
+        {
+            return None;
+        }
+        let count = u64::from(blocks - 1 - footer.body_block);
+        if count == 0 {
+            return None;
+        }
+        let body = self.disk.read(segment.slot, footer.body_block, count).await.ok()?;
+        let records: Vec<Record> = SegmentFooter::iterate(footer.body(&body).ok()?).collect::<Result<_, _>>().ok()?;
+        (records.len() == footer.record_count as usize).then_some(records)
+    }
+
+    /// The segment after this one, if the log went on there: by footer or header, or, where neither could know, by looking.
+    async fn successor(&self, segment: &Segment) -> Option<Segment> {
+        let blocks = self.disk.geometry().segment_blocks;
+        let by_footer = match self.disk.read(segment.slot, blocks - 1, 1).await {
+            Ok(trailer) => SegmentFooter::decode_trailer(&trailer)
+                .ok()
+                .filter(|f| f.segment == segment.id && f.mount == segment.mount)
+                .and_then(|f| f.next_slot),
+            Err(_) => None,
+        };
+        let named: Vec<SlotIndex> = by_footer.into_iter().chain(segment.next).collect();
+        let looked = if named.is_empty() { self.slots.candidates() } else { Vec::new() };
+        for slot in named.into_iter().chain(looked) {
+            if self.slots.contains(slot)
+                && let Ok(next) = self.open(SegmentId(segment.id.0 + 1), slot, Some(segment.mount)).await
+            {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    async fn read_from(&self, segment: &Segment, block: u32) -> Result<Vec<u8>, StoreError> {
+        let blocks = self.disk.geometry().segment_blocks;
+        let step = (WALK_BYTES / BLOCK) as u32;
+        let starts = (block..blocks).step_by(step as usize);
+        let reads = starts.map(|at| self.disk.read(segment.slot, at, u64::from(step.min(blocks - at))));
+        let mut bytes = Vec::with_capacity(((blocks - block) as usize) * BLOCK as usize);
+        for (i, read) in join_all(reads).await.into_iter().enumerate() {
+            match read {
+                Ok(buffer) => bytes.extend_from_slice(&buffer),
+                // An unreadable stretch is like a damaged one: no record is found in it.
+                Err(error) => {
+                    let len = step.min(blocks - block - i as u32 * step) as usize * BLOCK as usize;
+                    tracing::warn!("segment {}: {error}", segment.id);
+                    bytes.resize(bytes.len() + len, 0);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Whole record headers of this mount at 4 KiB steps: evidence of what was written after a bad record.
+    fn headers_in(&self, bytes: &[u8], segment: &Segment, first: u32) -> Vec<RecordHeader> {
+        let found = |(i, _): (usize, &[u8])| {
+            let record = Record::decode(&bytes[i * BLOCK as usize..]).ok()?;
+            let ours = record.header.store_tag == store_tag(&self.store.store_id)
+                && record.header.mount == segment.mount
+                && record.header.address == LogAddress::new(segment.id, first + i as u32);
+            ours.then_some(record.header)
+        };
+        bytes.chunks_exact(BLOCK as usize).enumerate().filter_map(found).collect()
+    }
+
+    /// Verifies what was not known durable, and says what the end is.
+    async fn finish(mut self, end: End) -> Result<Replayed, StoreError> {
+        let by_records = self.accepted.iter().map(|(r, _)| r.header.attested).max();
+        let by_evidence = end.beyond.iter().map(|h| h.attested).max();
+        let attested =
+            [Some(self.store.attested_sequence), by_records, by_evidence].into_iter().flatten().max().expect("one at least");
+        if attested > self.at.sequence {
+            return Err(StoreError::Damaged {
+                sequence: RecordSequence(self.at.sequence.0 + 1),
+                address: self.at.next,
+                attested,
+                what: end.why,
+            });
+        }
+        let mut cut = (!end.beyond.is_empty()).then(|| Cut {
+            address: self.at.next,
+            sequence: RecordSequence(self.at.sequence.0 + 1),
+            records_beyond: end.beyond.len() as u64,
+            why: end.why.clone(),
+        });
+        let unverified = self.accepted.partition_point(|(r, _)| r.header.sequence <= attested);
+        for i in unverified..self.accepted.len() {
+            let (record, slot) = &self.accepted[i];
+            if let Err(why) = verify_payload(self.disk, record, *slot).await {
+                let beyond = (self.accepted.len() - i - 1 + end.beyond.len()) as u64;
+                cut = Some(Cut {
+                    address: record.header.address,
+                    sequence: record.header.sequence,
+                    records_beyond: beyond,
+                    why,
+                });
+                self.truncate(i);
+                break;
+            }
+        }
+        Ok(Replayed {
+            records: self.accepted.into_iter().map(|(r, _)| r).collect(),
+            frontier: self.at,
+            segments: self.segments,
+            last_segment: self.last_segment,
+            cut,
+        })
+    }
+
+    /// Takes back the acceptance of records from index `i` on.
+    fn truncate(&mut self, i: usize) {
+        let header = self.accepted[i].0.header.clone();
+        self.accepted.truncate(i);
+        self.at = Frontier {
+            sequence: RecordSequence(header.sequence.0 - 1),
+            order: treering_format::units::OrderNumber(header.first_order.0 - 1),
+            address: self.accepted.last().map_or(LogAddress(header.address.0 - 1), |(r, _)| r.last_address()),
+            chain: header.previous_chain,
+            next: header.address,
+        };
+        let last = self.at.sequence;
+        for (_, _, sequence) in &mut self.segments {
+            *sequence = (*sequence).min(last);
+        }
+    }
+}
+
+async fn verify_payload(disk: &Disk, record: &Record, slot: SlotIndex) -> Result<(), String> {
+    if record.header.payload_blocks == 0 {
+        return Ok(());
+    }
+    let first = record.header.address.block() + record.header.header_blocks();
+    let payload: Buffer =
+        disk.read(slot, first, u64::from(record.header.payload_blocks)).await.map_err(|e| e.to_string())?;
+    for descriptor in &record.descriptors {
+        let Descriptor::Data(data) = descriptor else { continue };
+        let start = data.payload as usize * BLOCK as usize;
+        let stored = &payload[start..start + usize::from(data.stored_blocks) * BLOCK as usize];
+        let good = match data.encoding {
+            Encoding::Raw => stored
+                .chunks_exact(BLOCK as usize)
+                .zip(&data.checksums)
+                .all(|(block, expected)| crc32fast::hash(block) == *expected),
+            Encoding::Lz4 => data.checksums.first() == Some(&crc32fast::hash(stored)),
+        };
+        if !good {
+            return Err(format!("payload of record {} does not match its checksums", record.header.sequence));
+        }
+    }
+    Ok(())
+}
+
+fn damaged(at: &Frontier, store: &Superblock, what: String) -> StoreError {
+    StoreError::Damaged {
+        sequence: RecordSequence(at.sequence.0 + 1),
+        address: at.next,
+        attested: store.attested_sequence.max(RecordSequence(at.sequence.0 + 1)),
+        what,
+    }
+}

@@ -1,0 +1,126 @@
+//! Sync: group commit over all volumes.
+//!
+//! One leader at a time seals what is published, waits until every record write up to there has completed, syncs, and answers
+//! all who wait; those who came meanwhile ride the next round. A sync never overlaps a write it should cover: the kernel
+//! promises durability only for writes that completed before the sync was submitted.
+//!
+//! When every record before is durable and nothing is in flight, the record is written with RWF_DSYNC instead: one operation
+//! in place of two. Such a write makes only itself durable, so it is used in no other case.
+
+use treering_format::units::OrderNumber;
+use treering_io::Durability;
+
+use super::{Frontier, Log, Persisted};
+
+impl Log {
+    /// Waits until every operation up to `order` is durable.
+    pub(crate) async fn persist(&self, order: OrderNumber) -> Persisted {
+        loop {
+            let progress = self.shared.health.progress().notified();
+            self.shared.health.check()?;
+            {
+                let mut state = self.shared.state.borrow_mut();
+                if state.durable.order >= order {
+                    return Ok(());
+                }
+                state.wanted = state.wanted.max(order);
+                if !state.syncing {
+                    state.syncing = true;
+                    let log = self.clone();
+                    self.shared.disk.io().spawn(async move { log.lead().await }).detach();
+                }
+            }
+            progress.await;
+        }
+    }
+
+    /// Seals what is published, without waiting.
+    pub(crate) fn seal_now(&self) {
+        self.seal(None);
+    }
+
+    /// Waits until every write of the log up to this record has completed (not synced).
+    pub(crate) async fn wait_written(&self, target: Frontier) -> Persisted {
+        loop {
+            let progress = self.shared.health.progress().notified();
+            self.shared.health.check()?;
+            {
+                let state = self.shared.state.borrow();
+                if state.written >= target && state.writes.iter().all(|w| w.reaches > target) {
+                    return Ok(());
+                }
+            }
+            progress.await;
+        }
+    }
+
+    async fn lead(&self) {
+        loop {
+            if self.round().await.is_err() {
+                return;
+            }
+            let mut state = self.shared.state.borrow_mut();
+            if state.durable.order >= state.wanted {
+                state.syncing = false;
+                return;
+            }
+        }
+    }
+
+    /// Makes durable what is published now.
+    async fn round(&self) -> Persisted {
+        let alone = {
+            let state = self.shared.state.borrow();
+            state.writes.is_empty() && state.durable == state.written && state.sealed == state.written
+        };
+        let mut writes = self.seal_record(None);
+        let single = alone && writes.len() == 1;
+        let target = self.sealed();
+        let bytes = {
+            let mut state = self.shared.state.borrow_mut();
+            state.syncs += 1;
+            state.sealed_bytes
+        };
+        if single {
+            self.submit(writes.remove(0), Durability::Durable);
+            self.wait_written(target).await?;
+        } else {
+            for write in writes {
+                self.submit(write, Durability::Volatile);
+            }
+            self.wait_written(target).await?;
+            let result = self.shared.disk.sync().await;
+            self.shared.health.check()?;
+            self.shared.health.require("syncing the log", result)?;
+            let mut state = self.shared.state.borrow_mut();
+            state.durable = state.durable.max(target);
+        }
+        self.shared.state.borrow_mut().synced_bytes = bytes;
+        self.shared.health.progress().notify_all();
+        Ok(())
+    }
+
+    /// Seals a batch that has waited for `record_age`, and syncs by itself when much was written since the last sync.
+    /// Runs until the store closes.
+    pub(crate) async fn keep_moving(&self) {
+        let limits = self.shared.limits.clone();
+        loop {
+            self.shared.disk.io().sleep(std::time::Duration::from_nanos(limits.record_age_ns / 4)).await;
+            if self.shared.health.check().is_err() {
+                return;
+            }
+            let (old, unsynced, published) = {
+                let state = self.shared.state.borrow();
+                let now = self.shared.disk.io().now();
+                let old = !state.batch.touched.is_empty() && now - state.batch.begun_ns >= limits.record_age_ns;
+                let published = OrderNumber(state.next_order.0 - 1);
+                (old, state.sealed_bytes - state.synced_bytes >= limits.unsynced_bytes, published)
+            };
+            if unsynced {
+                let _ = self.persist(published).await;
+            } else if old {
+                self.seal(None);
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The overlay of one line: writes that were published and that the fold has not merged into the map yet.
+//!
+//! It keeps two things true: a read that asks the overlay first and the map second sees the newest published content of each
+//! block; and the newest layer holds at most one piece for each block, so that a rewrite absorbs what it replaces *only
+//! inside the same layer*. Layers are closed by the fold (and, later, by each cut); a closed layer never changes again, but
+//! for the pieces of it that the seal names. What is absorbed never reaches the map, and liveness is set by the fold when it
+//! inserts into the map: an absorbed piece leaves nothing behind that could leak.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use treering_format::record::Encoding;
+use treering_format::units::LogAddress;
+
+/// Memory that one piece costs, with its share of tree node and extent: for accounting, on the safe side.
+pub(crate) const PIECE_BYTES: u64 = 192;
+
+/// What a sealed record holds for a run of blocks, shared by all pieces that still show part of it.
+#[derive(Debug)]
+pub(crate) struct SealedExtent {
+    /// Of the first payload block.
+    pub address: LogAddress,
+    pub encoding: Encoding,
+    /// Logical blocks.
+    pub blocks: u32,
+    pub stored_blocks: u32,
+    /// Raw: one for each block; compressed: one over all stored blocks.
+    pub checksums: Box<[u32]>,
+}
+
+/// Where the content of a piece is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In the arena only: published, not sealed.
+    Arena { position: u64 },
+    /// In the log (the write may be under way), and in the arena as long as `position` stays resident there.
+    Log { extent: Rc<SealedExtent>, offset: u32, position: u64 },
+    /// Zeros: a hole, or zeros that count as allocated. The address is NONE until sealed.
+    Blank { allocated: bool, address: LogAddress },
+}
+
+/// Arena position of a piece that never was in the arena (it came from a replay).
+pub(crate) const NOT_IN_ARENA: u64 = u64::MAX;
+
+impl Place {
+    fn advance(&self, blocks: u64) -> Place {
+        match self {
+            Place::Arena { position } => Place::Arena { position: position + blocks },
+            Place::Log { extent, offset, position } => Place::Log {
+                extent: Rc::clone(extent),
+                offset: offset + blocks as u32,
+                position: if *position == NOT_IN_ARENA { NOT_IN_ARENA } else { position + blocks },
+            },
+            Place::Blank { .. } => self.clone(),
+        }
+    }
+
+    pub(crate) fn is_unsealed(&self) -> bool {
+        match self {
+            Place::Arena { .. } => true,
+            Place::Log { .. } => false,
+            Place::Blank { address, .. } => *address == LogAddress::NONE,
+        }
+    }
+}
+
+/// A run of blocks of one line with one place.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub block: u64,
+    pub count: u64,
+    pub place: Place,
+}
+
+impl Piece {
+    pub(crate) fn end(&self) -> u64 {
+        self.block + self.count
+    }
+
+    pub(crate) fn clip(&self, from: u64, to: u64) -> Piece {
+        let block = self.block.max(from);
+        let end = self.end().min(to);
+        Piece { block, count: end - block, place: self.place.advance(block - self.block) }
+    }
+}
+
+/// Pieces in block order, never overlapping.
+#[derive(Default, Debug)]
+pub(crate) struct Layer {
+    pieces: BTreeMap<u64, (u64, Place)>,
+}
+
+impl Layer {
+    pub(crate) fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Puts a piece over whatever the layer holds there.
+    pub(crate) fn insert(&mut self, piece: Piece) {
+        assert!(piece.count > 0, "a piece has blocks");
+        if let Some((count, place)) = self.pieces.get_mut(&piece.block)
+            && *count == piece.count
+        {
+            *place = piece.place;
+            return;
+        }
+        self.clear(piece.block, piece.end());
+        self.pieces.insert(piece.block, (piece.count, piece.place));
+    }
+
+    fn clear(&mut self, from: u64, to: u64) {
+        let mut keep_right = None;
+        if let Some((&block, (count, place))) = self.pieces.range_mut(..from).next_back() {
+            let end = block + *count;
+            if end > from {
+                if end > to {
+                    keep_right = Some((end - to, place.advance(to - block)));
+                }
+                *count = from - block;
+            }
+        }
+        while keep_right.is_none() {
+            let Some((&block, &(count, _))) = self.pieces.range(from..to).next() else { break };
+            let (_, place) = self.pieces.remove(&block).expect("just seen");
+            if block + count > to {
+                keep_right = Some((block + count - to, place.advance(to - block)));
+            }
+        }
+        if let Some(right) = keep_right {
+            self.pieces.insert(to, right);
+        }
+    }
+
+    /// Pieces that touch `[from, to)`, clipped to it, in block order.
+    pub(crate) fn overlapping(&self, from: u64, to: u64) -> impl Iterator<Item = Piece> + '_ {
+        let left = self
+            .pieces
+            .range(..from)
+            .next_back()
+            .filter(move |(block, (count, _))| **block + count > from);
+        left.into_iter()
+            .chain(self.pieces.range(from..to))
+            .map(move |(&block, (count, place))| {
+                Piece { block, count: *count, place: place.clone() }.clip(from, to)
+            })
+    }
+
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+        self.pieces.iter().map(|(&block, (count, place))| Piece { block, count: *count, place: place.clone() })
+    }
+}
+
+/// The layers of one line, oldest first; the last one takes new writes.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    layers: VecDeque<Layer>,
+}
+
+impl Overlay {
+    pub(crate) fn new() -> Overlay {
+        Overlay { layers: VecDeque::from([Layer::default()]) }
+    }
+
+    pub(crate) fn active(&mut self) -> &mut Layer {
+        self.layers.back_mut().expect("an overlay has an active layer")
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.layers.iter().map(Layer::len).sum()
+    }
+
+    /// Closes the active layer. Every piece in it must be sealed: a closed layer is merged without another look.
+    pub(crate) fn close_layer(&mut self) -> bool {
+        if self.active().is_empty() {
+            return false;
+        }
+        debug_assert!(self.active().pieces().all(|p| !p.place.is_unsealed()), "a layer closes behind the seal");
+        self.layers.push_back(Layer::default());
+        true
+    }
+
+    /// The oldest layer, if it is closed.
+    pub(crate) fn oldest_closed(&self) -> Option<&Layer> {
+        if self.layers.len() > 1 { self.layers.front() } else { None }
+    }
+
+    /// Forgets the oldest closed layer: the map shows its content now.
+    pub(crate) fn drop_oldest(&mut self) {
+        assert!(self.layers.len() > 1, "only a closed layer may go");
+        self.layers.pop_front();
+    }
+
+    /// The newest content of `[from, to)`: found pieces and the gaps between them, both in block order.
+    pub(crate) fn lookup(&self, from: u64, to: u64) -> (Vec<Piece>, Vec<(u64, u64)>) {
+        let mut found = Vec::new();
+        let mut gaps = vec![(from, to)];
+        for layer in self.layers.iter().rev() {
+            if layer.is_empty() || gaps.is_empty() {
+                continue;
+            }
+            let mut rest = Vec::new();
+            for (from, to) in gaps {
+                let mut at = from;
+                for piece in layer.overlapping(from, to) {
+                    if piece.block > at {
+                        rest.push((at, piece.block));
+                    }
+                    at = piece.end();
+                    found.push(piece);
+                }
+                if at < to {
+                    rest.push((at, to));
+                }
+            }
+            gaps = rest;
+        }
+        found.sort_unstable_by_key(|p| p.block);
+        (found, gaps)
+    }
+}

@@ -1,0 +1,106 @@
+//! Which blocks of one segment the maps show: a bitmap in memory, a bitmap or a short list on disk.
+
+/// First byte of a stored value.
+const LIST: u8 = 1;
+const BITMAP: u8 = 2;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LiveBits {
+    words: Vec<u64>,
+    blocks: u32,
+}
+
+impl LiveBits {
+    pub(crate) fn empty(blocks: u32) -> LiveBits {
+        LiveBits { words: vec![0; blocks.div_ceil(64) as usize], blocks }
+    }
+
+    /// Sets one bit and returns what it was.
+    pub(crate) fn put(&mut self, block: u32, live: bool) -> bool {
+        assert!(block < self.blocks, "block {block} of a segment of {}", self.blocks);
+        let word = &mut self.words[block as usize / 64];
+        let mask = 1u64 << (block % 64);
+        let was = *word & mask != 0;
+        *word = if live { *word | mask } else { *word & !mask };
+        was
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.iter().all(|w| *w == 0)
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.words.iter().map(|w| w.count_ones()).sum()
+    }
+
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.blocks).filter(|b| self.words[*b as usize / 64] >> (b % 64) & 1 == 1)
+    }
+
+    /// A list of block numbers where that is shorter than the bitmap.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let count = self.count() as usize;
+        let mut bytes = Vec::new();
+        if 2 * count < self.words.len() * 8 {
+            bytes.push(LIST);
+            for block in self.blocks() {
+                bytes.extend_from_slice(&(block as u16).to_le_bytes());
+            }
+        } else {
+            bytes.push(BITMAP);
+            for word in &self.words {
+                bytes.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8], blocks: u32) -> Result<LiveBits, String> {
+        let mut bits = LiveBits::empty(blocks);
+        match bytes.split_first() {
+            Some((&LIST, list)) if list.len() % 2 == 0 => {
+                for pair in list.chunks_exact(2) {
+                    let block = u32::from(u16::from_le_bytes([pair[0], pair[1]]));
+                    if block >= blocks || bits.put(block, true) {
+                        return Err(format!("block {block} is listed twice or lies past {blocks}"));
+                    }
+                }
+            }
+            Some((&BITMAP, map)) if map.len() == bits.words.len() * 8 => {
+                for (word, eight) in bits.words.iter_mut().zip(map.chunks_exact(8)) {
+                    *word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
+                }
+                if !blocks.is_multiple_of(64) && bits.words.last().is_some_and(|w| w >> (blocks % 64) != 0) {
+                    return Err(format!("bits are set past block {blocks}"));
+                }
+            }
+            _ => return Err(format!("{} bytes are neither a list nor a bitmap of {blocks} blocks", bytes.len())),
+        }
+        Ok(bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn live_bits_come_back_from_their_stored_form(set in proptest::collection::btree_set(0u32..8192, 0..2000)) {
+            let mut bits = LiveBits::empty(8192);
+            for block in &set {
+                prop_assert!(!bits.put(*block, true));
+            }
+            let back = LiveBits::decode(&bits.encode(), 8192).expect("own encoding");
+            prop_assert_eq!(&back, &bits);
+            prop_assert_eq!(back.blocks().collect::<Vec<_>>(), set.into_iter().collect::<Vec<_>>());
+            prop_assert!(bits.encode().len() <= 1025);
+        }
+
+        #[test]
+        fn damaged_live_bits_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1200)) {
+            let _ = LiveBits::decode(&bytes, 8192);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The store: everything behind one file or device, opened by one process at a time.
+//!
+//! `Store` is the door; `Core` is what its rooms share. From the top: verbs change the catalog, volumes read and write, the
+//! background folds the log into the maps and writes checkpoints, and all of it ends in the log.
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::rc::Rc;
+
+use treering_format::units::{Incarnation, OrderNumber, StoreId};
+use treering_io::{Io, Task};
+
+use crate::cache::DataCache;
+use crate::catalog::SharedCatalog;
+use crate::compress::CompressionMode;
+use crate::disk::{BLOCK, Disk};
+use crate::error::{Failure, StoreError, VolumeError};
+use crate::fold::Fold;
+use crate::health::Health;
+use crate::limits::Limits;
+use crate::line::Lines;
+use crate::log::{FullPolicy, Log, LogFigures, Pressure, Room};
+use crate::map::Tree;
+use crate::pages::Pages;
+use crate::readers::Readers;
+use crate::segments::{Segments, SlotCounts};
+use crate::turn::Turn;
+
+mod background;
+mod checkpoint;
+mod create;
+mod open;
+mod remains;
+mod superblock;
+mod verbs;
+
+pub use create::{CreateOptions, STORE_BYTES_MIN};
+pub use open::{OpenOptions, RecoveryReport};
+use superblock::SuperblockCell;
+
+/// What the rooms of an open store share. One thread; nothing here is locked.
+pub(crate) struct Core {
+    pub disk: Disk,
+    pub health: Health,
+    pub limits: Limits,
+    pub read_only: bool,
+    pub log: Log,
+    pub room: Room,
+    pub pressure: Rc<Pressure>,
+    pub lines: Lines,
+    pub segments: Segments,
+    pub pages: Pages,
+    pub cache: DataCache,
+    pub readers: Readers,
+    pub catalog: SharedCatalog,
+    pub catalog_tree: RefCell<Tree>,
+    pub fold: RefCell<Fold>,
+    pub fold_turn: Turn,
+    /// Bytes this process had sealed at the last checkpoint's F.
+    pub checkpoint_bytes: Cell<u64>,
+    pub superblock: SuperblockCell,
+    pub arena_path: std::path::PathBuf,
+}
+
+impl Core {
+    pub(crate) async fn admit(&self, blocks: u64) -> Result<(), VolumeError> {
+        self.room.admit(blocks).await
+    }
+
+    /// Blocks that one published write holds at the most.
+    pub(crate) fn record_blocks(&self) -> u64 {
+        self.limits.record_blocks(self.disk.geometry().segment_blocks)
+    }
+}
+
+/// A handle of an open store.
+#[derive(Clone)]
+pub struct Store {
+    core: Rc<Core>,
+    /// Dropped with the last handle: ends the background work.
+    _background: Rc<Vec<Task<()>>>,
+}
+
+/// A volume to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewVolume {
+    pub name: String,
+    pub size_bytes: u64,
+    pub compression: CompressionMode,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DotInfo {
+    pub name: String,
+    pub volumes: Vec<VolumeInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeInfo {
+    pub name: String,
+    pub size_bytes: u64,
+    pub compression: CompressionMode,
+    /// Handles in use.
+    pub users: usize,
+}
+
+/// How an open store does.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub store: StoreId,
+    pub incarnation: Incarnation,
+    pub backend: &'static str,
+    pub direct: bool,
+    pub read_only: bool,
+    pub log: LogFigures,
+    /// Operations published and not folded.
+    pub unfolded: u64,
+    pub dirty_nodes: u64,
+    pub checkpoints: u64,
+    /// Bytes of log that a recovery would replay now.
+    pub replay_bytes: u64,
+    pub held_writers: u64,
+    /// Why the store stopped acknowledging, if it did.
+    pub failure: Option<Rc<Failure>>,
+}
+
+/// Where the bytes of a store are. All in bytes; slots add up to the store's size less its first MiB and what is left over
+/// behind the last slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub slot_bytes: u64,
+    pub slots: SlotCounts,
+    pub page_bytes_used: u64,
+    /// What may be written before the store is full.
+    pub writable_bytes: u64,
+    /// Kept back for checkpoints and recovery.
+    pub reserve_bytes: u64,
+}
+
+impl Store {
+    /// Makes a new, empty store. Refuses a file that holds one already.
+    pub async fn create(io: &Io, path: &Path, options: &CreateOptions) -> Result<StoreId, StoreError> {
+        create::create(io, path, options).await
+    }
+
+    /// Opens a store: recovers what a crash left, then starts the background work.
+    pub async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Store, RecoveryReport), StoreError> {
+        open::open(io, path, options).await
+    }
+
+    pub fn store_id(&self) -> StoreId {
+        self.core.superblock.current().store_id
+    }
+
+    /// Changes whenever acknowledged data may have been lost: a client that sees another one must not go on.
+    pub fn incarnation(&self) -> Incarnation {
+        self.core.superblock.current().incarnation
+    }
+
+    pub fn status(&self) -> Status {
+        let core = &self.core;
+        let log = core.log.figures();
+        Status {
+            store: self.store_id(),
+            incarnation: self.incarnation(),
+            backend: core.disk.io().backend(),
+            direct: core.disk.file().is_direct(),
+            read_only: core.read_only,
+            log,
+            unfolded: log.published.saturating_sub(core.pressure.folded_order.get()),
+            dirty_nodes: core.pressure.dirty_nodes.get(),
+            checkpoints: core.pressure.checkpoints.get(),
+            replay_bytes: core.log.sealed_bytes() - core.checkpoint_bytes.get(),
+            held_writers: core.pressure.held.get(),
+            failure: core.health.failure(),
+        }
+    }
+
+    pub fn space(&self) -> Space {
+        let core = &self.core;
+        let free = core.room.free();
+        Space {
+            slot_bytes: core.disk.geometry().slot_bytes(),
+            slots: core.segments.counts(),
+            page_bytes_used: core.pages.used_pages() * BLOCK,
+            writable_bytes: free.available() * BLOCK,
+            reserve_bytes: free.reserve.min(free.usable) * BLOCK,
+        }
+    }
+
+    /// Makes everything durable that was acknowledged before the call.
+    pub async fn flush(&self) -> Result<(), Rc<Failure>> {
+        self.core.log.persist(self.core.log.published()).await
+    }
+
+    /// Folds what was published so far into the maps.
+    pub async fn fold(&self) -> Result<(), Rc<Failure>> {
+        self.core.fold_round().await.map(|_| ())
+    }
+
+    /// Writes a checkpoint: recovery replays nothing from before it.
+    pub async fn checkpoint(&self) -> Result<(), Rc<Failure>> {
+        self.core.write_checkpoint().await
+    }
+
+    /// Makes everything durable and marks the store as cleanly closed. Nothing may be written through other handles after it.
+    pub async fn close(self) -> Result<(), Rc<Failure>> {
+        if self.core.read_only {
+            return Ok(());
+        }
+        self.core.write_checkpoint().await?;
+        let published: OrderNumber = self.core.log.published();
+        self.core.log.persist(published).await?;
+        let durable = self.core.log.durable();
+        let commit = self.core.superblock.commit(&self.core.disk, |s| {
+            s.clean = true;
+            s.attested_sequence = durable.sequence;
+            s.attested_order = durable.order;
+        });
+        let committed = commit.await;
+        self.core.health.require("marking the store as closed", committed)?;
+        remains::forget(&self.core).await;
+        Ok(())
+    }
+}

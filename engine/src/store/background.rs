@@ -1,0 +1,109 @@
+//! Background work of an open store: folding and checkpoints when they are due, records that grow old, slots zero-written
+//! ahead, and the attestation of what is durable. Each loop ends when the store fails; all end when the last handle goes.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use treering_io::{Buffer, Durability, Task, WriteBuffer};
+
+use crate::disk::BLOCK;
+use crate::map::NODE_MEMORY_BYTES;
+use crate::store::Core;
+
+/// How often the loops look for work that nobody announced.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Zeros written at once.
+const ZERO_BYTES: u64 = 1 << 20;
+
+pub(crate) fn start(core: &Rc<Core>) -> Vec<Task<()>> {
+    let io = core.disk.io();
+    let (fold, age, ahead, attest) = (Rc::clone(core), Rc::clone(core), Rc::clone(core), Rc::clone(core));
+    vec![
+        io.spawn(async move { fold.keep_folding().await }),
+        io.spawn(async move { age.log.keep_moving().await }),
+        io.spawn(async move { ahead.keep_zeroed_ahead().await }),
+        io.spawn(async move { attest.keep_attesting().await }),
+    ]
+}
+
+impl Core {
+    async fn keep_folding(&self) {
+        loop {
+            let wake = self.pressure.wake.notified();
+            if self.health.check().is_err() {
+                return;
+            }
+            let sealed = self.log.sealed_bytes();
+            let dirty = self.pressure.dirty_nodes.get() * NODE_MEMORY_BYTES;
+            let checkpoint = self.pressure.checkpoint.get()
+                || sealed - self.checkpoint_bytes.get() >= self.limits.checkpoint_log_bytes
+                || dirty >= self.limits.dirty_node_bytes
+                || self.pressure.held.get() > 0 && self.segments.counts().freed > 0;
+            let fold = self.pressure.fold.get()
+                || sealed - self.fold.borrow().reached_bytes >= self.limits.fold_log_bytes;
+            // Errors stop the store; the next look at its health ends this loop.
+            if checkpoint {
+                let _ = self.write_checkpoint().await;
+            } else if fold {
+                let _ = self.fold_round().await;
+            } else {
+                self.disk.io().timeout(TICK, wake).await;
+            }
+        }
+    }
+
+    /// A write into blocks that were written before is what a disk makes durable fastest. While clients flush, the slots that
+    /// come next are zero-written ahead of the log.
+    async fn keep_zeroed_ahead(&self) {
+        let mut syncs = 0;
+        loop {
+            self.disk.io().sleep(TICK).await;
+            if self.health.check().is_err() {
+                return;
+            }
+            let now = self.log.figures().syncs;
+            let flushing = now > syncs + 1;
+            syncs = now;
+            let Some(slot) = self.segments.unwritten_free(self.limits.zeroed_slots).filter(|_| flushing) else { continue };
+            if !self.segments.reserve_slot(slot) {
+                continue;
+            }
+            let steps = self.disk.geometry().slot_bytes().div_ceil(ZERO_BYTES);
+            let zeros = Rc::new(Buffer::zeroed(ZERO_BYTES.min(self.disk.geometry().slot_bytes()) as usize));
+            let mut whole = true;
+            for step in 0..steps {
+                let offset = self.disk.geometry().offset(slot, (step * (ZERO_BYTES / BLOCK)) as u32);
+                let buffers = vec![WriteBuffer::Counted(Rc::clone(&zeros))];
+                whole &= self.disk.write_bytes(offset, buffers, Durability::Volatile).await.is_ok();
+            }
+            if whole {
+                self.segments.mark_written(slot);
+            }
+            self.segments.unreserve(slot);
+        }
+    }
+
+    /// Records attest what was durable before them. When no record comes any more, the superblock does, so that damage of
+    /// acknowledged data is told from a torn tail in an idle store too.
+    async fn keep_attesting(&self) {
+        let mut last = self.log.sealed();
+        loop {
+            self.disk.io().sleep(2 * TICK).await;
+            if self.health.check().is_err() {
+                return;
+            }
+            let (sealed, durable) = (self.log.sealed(), self.log.durable());
+            let idle = sealed == last;
+            last = sealed;
+            if idle && durable.sequence > self.superblock.current().attested_sequence {
+                let commit = self.superblock.commit(&self.disk, |s| {
+                    s.attested_sequence = durable.sequence;
+                    s.attested_order = durable.order;
+                });
+                let committed = commit.await;
+                let _ = self.health.require("attesting the log in the superblock", committed);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The checkpoint: map, liveness, catalog and slot table, all as of one F, made durable; and what may be used again after it.
+//!
+//! Order is everything here. The log up to F is durable before any page says what is in it. Pages and blob are durable before
+//! the superblock names them. What the older of the two retained checkpoints needs is not given out before a newer one is
+//! durable *and* every read that could still be on its way there has ended. An error anywhere leaves the last checkpoint as it
+//! was, and stops the store.
+
+use std::rc::Rc;
+
+use treering_format::checkpoint::{Checkpoint, CheckpointHeader};
+use treering_format::catalog::CatalogKey;
+use treering_format::superblock::CheckpointRef;
+use treering_format::units::{CheckpointSequence, DotId, LineId, OrderNumber, SlotIndex, VolumeId};
+use treering_io::{Buffer, Durability, WriteBuffer};
+
+use crate::disk::BLOCK;
+use crate::error::Failure;
+use crate::log::Frontier;
+use crate::pages::PageError;
+use crate::store::Core;
+
+impl Core {
+    /// Writes a checkpoint of everything published before the call.
+    pub(crate) async fn write_checkpoint(&self) -> Result<(), Rc<Failure>> {
+        let _turn = self.fold_turn.take().await;
+        self.pressure.checkpoint.set(false);
+        let reached = self.fold_to_now().await?;
+        self.log.persist(reached.order).await?;
+        let older = self.superblock.current().checkpoints[0];
+        let sequence = CheckpointSequence(older.sequence.0 + 1);
+        let written = self.write_trees(reached, sequence, &older).await;
+        let newest = written.map_err(|error| self.map_failed(error))?;
+        let synced = self.disk.sync().await;
+        self.health.require("syncing a checkpoint", synced)?;
+
+        let durable = self.log.durable();
+        let commit = self.superblock.commit(&self.disk, |s| {
+            s.checkpoints = [newest, older];
+            s.attested_sequence = durable.sequence;
+            s.attested_order = durable.order;
+            // A mount whose records all lie below the older checkpoint is never replayed again; the current one stays.
+            let current = s.mount;
+            s.mounts.retain(|m| m.mount == current || m.first_sequence > older.fold_sequence);
+        });
+        let committed = commit.await;
+        self.health.require("writing the superblock of a checkpoint", committed)?;
+
+        self.readers.drain().await;
+        self.pages.window_durable();
+        self.segments.checkpoint_durable(sequence);
+        self.checkpoint_bytes.set(self.fold.borrow().reached_bytes);
+        self.pressure.checkpoints.set(self.pressure.checkpoints.get() + 1);
+        self.health.progress().notify_all();
+        tracing::debug!("checkpoint {sequence} at record {}", reached.sequence);
+        Ok(())
+    }
+
+    /// Writes every changed node and the blob; nothing of it counts before the superblock does.
+    async fn write_trees(
+        &self,
+        reached: Frontier,
+        sequence: CheckpointSequence,
+        older: &CheckpointRef,
+    ) -> Result<CheckpointRef, PageError> {
+        self.segments.settle(&self.pages, &reached, sequence).await?;
+        let lines = self.lines.all();
+        let dirty: usize = lines.iter().map(|l| l.map.borrow().dirty_nodes()).sum();
+        self.ensure_pages(dirty as u64)?;
+        let mut changed_lines = Vec::new();
+        for line in lines {
+            if line.map.borrow().dirty_nodes() == 0 {
+                continue;
+            }
+            let mut map = line.map.borrow().clone();
+            let root = map.write_out(&self.pages, reached.address).await?;
+            *line.map.borrow_mut() = map;
+            changed_lines.push((line.id, root));
+        }
+
+        let mut catalog = self.catalog_tree.borrow().clone();
+        let changes = self.catalog_changes(&changed_lines);
+        catalog.apply(&self.pages, &changes).await?;
+        let mut liveness = self.segments.tree();
+        self.ensure_pages((catalog.dirty_nodes() + liveness.dirty_nodes()) as u64)?;
+        let catalog_root = catalog.write_out(&self.pages, reached.address).await?;
+        let liveness_root = liveness.write_out(&self.pages, reached.address).await?;
+        *self.catalog_tree.borrow_mut() = catalog;
+        self.segments.set_tree(liveness);
+        self.pressure.dirty_nodes.set(0);
+
+        if older.sequence.0 != 0 {
+            for page in 0..older.blob_bytes.div_ceil(BLOCK) {
+                self.pages.release(treering_format::units::PageIndex(older.blob_page.0 + page));
+            }
+        }
+        let (blob_page, blob_pages) = self.room_for_blob()?;
+        let page_maps = self.pages.seal_window();
+        let header = {
+            let catalog = self.catalog.borrow();
+            CheckpointHeader {
+                store_id: self.superblock.current().store_id,
+                sequence,
+                fold: reached.address,
+                catalog_root,
+                liveness_root,
+                next_segment: self.log.next_segment(),
+                next_order: OrderNumber(reached.order.0 + 1),
+                next_volume: VolumeId(catalog.next_volume),
+                next_dot: DotId(catalog.next_dot),
+                next_line: LineId(catalog.next_line),
+            }
+        };
+        let blob = Checkpoint { header, slots: self.segments.freeze(sequence), page_maps }.encode();
+        assert!(blob.len() as u64 <= blob_pages * BLOCK, "room for the blob was made before it was encoded");
+        let blob_crc = crc32fast::hash(&blob);
+        let blob_bytes = blob.len() as u64;
+        let buffers = vec![WriteBuffer::Owned(Buffer::from(&blob[..]))];
+        self.disk
+            .write_bytes(blob_page.0 * BLOCK, buffers, Durability::Volatile)
+            .await
+            .map_err(|source| PageError::io(blob_page, "checkpoint", source))?;
+        Ok(CheckpointRef {
+            sequence,
+            fold: reached.address,
+            fold_sequence: reached.sequence,
+            fold_chain: reached.chain,
+            fold_order: reached.order,
+            next: reached.next,
+            blob_page,
+            blob_bytes,
+            blob_crc,
+        })
+    }
+
+    /// Values of the catalog tree that changed: entries the fold changed, and volumes whose map has a new root.
+    fn catalog_changes(
+        &self,
+        roots: &[(LineId, Option<treering_format::node::NodeRef>)],
+    ) -> Vec<(u64, Option<Vec<u8>>)> {
+        let mut catalog = self.catalog.borrow_mut();
+        let folded = &mut catalog.folded;
+        for (id, entry) in folded.volumes.iter_mut() {
+            if let Some((_, root)) = roots.iter().find(|(line, _)| *line == entry.line) {
+                entry.root = root.clone();
+                folded.changed.insert(CatalogKey::Volume(*id));
+            }
+        }
+        let changed = std::mem::take(&mut folded.changed);
+        let value = |key: &CatalogKey| match key {
+            CatalogKey::Dot(id) => folded.dots.get(id).map(|e| e.encode()),
+            CatalogKey::Volume(id) => folded.volumes.get(id).map(|e| e.encode()),
+        };
+        changed.iter().map(|key| (key.encode(), value(key))).collect()
+    }
+
+    /// Sees to it that `pages` pages can be allocated.
+    fn ensure_pages(&self, pages: u64) -> Result<(), PageError> {
+        while self.pages.available() < pages {
+            let slot = self.take_slot_for_pages().ok_or(PageError::no_space("map"))?;
+            self.pages.add_slot(slot);
+        }
+        Ok(())
+    }
+
+    /// A contiguous run of pages for the blob, as long as it will be at the most.
+    fn room_for_blob(&self) -> Result<(treering_format::units::PageIndex, u64), PageError> {
+        loop {
+            let maps = self.pages.page_map_count() as u64;
+            let blocks = self.disk.geometry().segment_blocks;
+            let pages = Checkpoint::encoded_len(self.segments.slot_count(), maps, blocks).div_ceil(BLOCK);
+            if let Some(first) = self.pages.allocate_run(pages) {
+                return Ok((first, pages));
+            }
+            let slot = self.take_slot_for_pages().ok_or(PageError::no_space("checkpoint"))?;
+            self.pages.add_slot(slot);
+        }
+    }
+
+    fn take_slot_for_pages(&self) -> Option<SlotIndex> {
+        let slot = self.segments.reserve()?;
+        self.segments.use_for_pages(slot);
+        Some(slot)
+    }
+}

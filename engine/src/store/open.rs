@@ -1,0 +1,461 @@
+//! Opening a store: the newest checkpoint that can be read, the log above it, and what a dead server left in memory.
+//!
+//! Order: sync what was accepted; write a superblock that says where this mount cut and where it goes on; sync; publish again
+//! what was only in the arena; make that durable; and only then serve. A recovery that dies at any point is read rightly by the
+//! next one, for until the superblock nothing changed, and after it the log of this mount is a mount like any other.
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry};
+use treering_format::checkpoint::Checkpoint;
+use treering_format::record::{Descriptor, Encoding, Record};
+use treering_format::superblock::{CheckpointRef, MountEntry, Superblock};
+use treering_format::units::{Incarnation, Mount, OrderNumber, RecordSequence, SegmentId, SlotIndex};
+use treering_io::{Direct, FileOptions, Io};
+
+use super::remains::{self, Leftover};
+use super::superblock::{self, SuperblockCell};
+use super::{Core, Store, background};
+use crate::cache::DataCache;
+use crate::catalog::Catalog;
+use crate::disk::{BLOCK, Disk, Geometry};
+use crate::error::StoreError;
+use crate::fold::Fold;
+use crate::health::Health;
+use crate::limits::{Limits, MOUNTS_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_BLOCKS_MIN, SEGMENT_ID_GAP};
+use crate::line::Lines;
+use crate::log::arena::{self, Arena, Identity};
+use crate::log::replay::{self, Cut, Replayed, Slots};
+use crate::log::{Frontier, FullPolicy, Log, Pressure, Room, Start, Writer};
+use crate::map::{Tree, TreeKind};
+use crate::overlay::{NOT_IN_ARENA, Piece, Place, SealedExtent};
+use crate::pages::Pages;
+use crate::readers::Readers;
+use crate::segments::Segments;
+use crate::turn::Turn;
+
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    pub read_only: bool,
+    pub limits: Limits,
+    /// Where the arena goes; None takes shared memory of the host.
+    pub arena_dir: Option<PathBuf>,
+    pub full_policy: FullPolicy,
+    /// Go on although acknowledged writes of a dead server are missing from shared memory.
+    pub accept_loss: bool,
+}
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveryReport {
+    /// The store had been closed cleanly.
+    pub clean: bool,
+    /// The host restarted since the store was last written: what was not flushed may be gone, by contract.
+    pub host_restarted: bool,
+    pub replayed_records: u64,
+    /// Operations that only shared memory held, published again.
+    pub republished: u64,
+    pub cut: Option<Cut>,
+    /// The newest checkpoint could not be read, for this reason; the older one was used.
+    pub older_checkpoint: Option<String>,
+    /// Acknowledged data may have been lost: the incarnation changed.
+    pub incarnation_changed: bool,
+    pub took_ns: u64,
+}
+
+pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Store, RecoveryReport), StoreError> {
+    let begun = io.now();
+    let failed = |doing| move |source| StoreError::Io { doing, path: path.to_owned(), source };
+    let (disk, superblock) = open_file(io, path, options).await?;
+    let mut report = RecoveryReport {
+        clean: superblock.clean,
+        host_restarted: !superblock.clean && superblock.boot_id != io.boot_id(),
+        ..RecoveryReport::default()
+    };
+    let loaded = load_newest(&disk, &superblock, &options.limits, &mut report).await?;
+    let slots = Table { segments: &loaded.segments };
+    let replayed = replay::replay(&disk, &superblock, &loaded.reference, &slots).await?;
+    report.replayed_records = replayed.records.len() as u64;
+    report.cut = replayed.cut.clone();
+
+    let dir = remains::arena_dir(options.arena_dir.as_deref(), path);
+    let leftover = find_leftover(io, &superblock, &dir, &replayed, options, &mut report)?;
+    if options.read_only && leftover.as_ref().is_some_and(|l| !l.entries.is_empty()) {
+        return Err(StoreError::NeedsRecovery);
+    }
+    for (id, slot, last) in &replayed.segments {
+        if !loaded.segments.adopt(*id, *slot, *last) {
+            let what = format!("segment {id} lies in slot {slot}, which the checkpoint uses for something else");
+            return Err(StoreError::NoCheckpoint(what));
+        }
+    }
+    let begin = if options.read_only {
+        superblock.clone()
+    } else {
+        disk.sync().await.map_err(failed("syncing"))?;
+        new_mount(io, &superblock, &loaded, &replayed, &report)?
+    };
+    let cell = SuperblockCell::new(superblock.clone());
+    if !options.read_only {
+        let next = begin.clone();
+        let committed = cell.commit(&disk, move |s| *s = Superblock { generation: s.generation, ..next }).await;
+        committed.map_err(failed("writing the superblock of"))?;
+    }
+    let core = assemble(io, disk, cell, &begin, loaded, replayed, options, &dir)?;
+    if core.superblock.current().mounts.len() + 2 >= MOUNTS_MAX && !options.read_only {
+        core.write_checkpoint().await?;
+        core.write_checkpoint().await?;
+    }
+    if let Some(leftover) = &leftover {
+        report.republished = remains::publish_again(&core, leftover).await?;
+    }
+    if !options.read_only {
+        remains::remove_others(io, &begin, &dir, Some(begin.mount))?;
+    }
+    let background = if options.read_only { Vec::new() } else { background::start(&core) };
+    report.took_ns = io.now() - begun;
+    Ok((Store { core, _background: Rc::new(background) }, report))
+}
+
+async fn open_file(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Disk, Superblock), StoreError> {
+    let failed = |doing| move |source| StoreError::Io { doing, path: path.to_owned(), source };
+    let how = FileOptions { create_new: false, write: !options.read_only, lock: true, direct: Direct::Auto };
+    let file = io.open_file(path, &how).map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => StoreError::Locked { path: path.to_owned() },
+        _ => StoreError::Io { doing: "opening", path: path.to_owned(), source },
+    })?;
+    let newest = superblock::read_newest(io, &file).await.map_err(failed("reading"))?;
+    let superblock = newest.map_err(|why| StoreError::NotAStore { path: path.to_owned(), why })?;
+    let unsupported = |why| StoreError::Unsupported { path: path.to_owned(), why };
+    superblock.check_features(!options.read_only).map_err(|e| unsupported(e.to_string()))?;
+    if !(SEGMENT_BLOCKS_MIN..=SEGMENT_BLOCKS_MAX).contains(&superblock.segment_blocks) {
+        return Err(unsupported(format!("segments of {} blocks", superblock.segment_blocks)));
+    }
+    let geometry = Geometry {
+        data_start: superblock.data_start,
+        segment_blocks: superblock.segment_blocks,
+        slot_count: superblock.slot_count,
+    };
+    let len = file.len().map_err(failed("reading the size of"))?;
+    let end = geometry.data_start + geometry.slot_count * geometry.slot_bytes();
+    if len < end {
+        let why = format!("it has {len} bytes of the {end} that its superblock names");
+        return Err(StoreError::NotAStore { path: path.to_owned(), why });
+    }
+    Ok((Disk::new(io.clone(), file, geometry), superblock))
+}
+
+/// A checkpoint in memory.
+struct Loaded {
+    reference: CheckpointRef,
+    checkpoint: Checkpoint,
+    pages: Pages,
+    segments: Segments,
+    catalog_tree: Tree,
+    dots: Vec<(treering_format::units::DotId, DotEntry)>,
+    volumes: Vec<(treering_format::units::VolumeId, VolumeEntry)>,
+}
+
+async fn load_newest(
+    disk: &Disk,
+    superblock: &Superblock,
+    limits: &Limits,
+    report: &mut RecoveryReport,
+) -> Result<Loaded, StoreError> {
+    let mut reasons = Vec::new();
+    for reference in superblock.checkpoints.iter().filter(|c| !c.is_absent()) {
+        match load(disk, superblock, reference, limits).await {
+            Ok(loaded) => {
+                if !reasons.is_empty() {
+                    report.older_checkpoint = Some(reasons.join("; "));
+                }
+                return Ok(loaded);
+            }
+            Err(why) => reasons.push(format!("checkpoint {}: {why}", reference.sequence)),
+        }
+    }
+    Err(StoreError::NoCheckpoint(reasons.join("; ")))
+}
+
+/// Reads the blob, the whole catalog, and the roots: enough to know that the checkpoint was written. Deeper damage is found
+/// when it is read.
+async fn load(
+    disk: &Disk,
+    superblock: &Superblock,
+    reference: &CheckpointRef,
+    limits: &Limits,
+) -> Result<Loaded, String> {
+    let geometry = disk.geometry();
+    let end = geometry.data_start + geometry.slot_count * geometry.slot_bytes();
+    let start = reference.blob_page.0.checked_mul(BLOCK).filter(|s| *s >= geometry.data_start);
+    let start = start.filter(|s| s.checked_add(reference.blob_bytes).is_some_and(|e| e <= end));
+    let start = start.ok_or_else(|| format!("its blob at page {} lies outside the store", reference.blob_page))?;
+    let bytes = disk.read_bytes(start, reference.blob_bytes.next_multiple_of(BLOCK)).await.map_err(|e| e.to_string())?;
+    let blob = &bytes[..reference.blob_bytes as usize];
+    let sum = crc32fast::hash(blob);
+    if sum != reference.blob_crc {
+        return Err(format!("its blob's checksum is {sum:08x}, {:08x} is due", reference.blob_crc));
+    }
+    let checkpoint = Checkpoint::decode(blob).map_err(|e| e.to_string())?;
+    let header = &checkpoint.header;
+    if header.store_id != superblock.store_id
+        || header.sequence != reference.sequence
+        || checkpoint.slots.len() as u64 != geometry.slot_count
+    {
+        return Err("its blob belongs to another checkpoint".into());
+    }
+    let pages = Pages::new(
+        disk.io().clone(),
+        disk.file().clone(),
+        geometry.data_start,
+        geometry.segment_blocks,
+        limits.node_cache_bytes,
+    );
+    pages.load(checkpoint.page_maps.clone());
+    let catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root.clone());
+    let liveness = Tree::open(TreeKind::Liveness, 0, header.liveness_root.clone());
+    let segments =
+        Segments::load(geometry.segment_blocks, checkpoint.slots.clone(), liveness.clone(), reference.fold_sequence);
+    let (mut dots, mut volumes) = (Vec::new(), Vec::new());
+    for (key, value) in catalog_tree.scan(&pages, 0, usize::MAX).await.map_err(|e| e.to_string())? {
+        match CatalogKey::decode(key).map_err(|e| e.to_string())? {
+            CatalogKey::Dot(id) => dots.push((id, DotEntry::decode(&value).map_err(|e| e.to_string())?)),
+            CatalogKey::Volume(id) => volumes.push((id, VolumeEntry::decode(&value).map_err(|e| e.to_string())?)),
+        }
+    }
+    liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;
+    Ok(Loaded { reference: *reference, checkpoint, pages, segments, catalog_tree, dots, volumes })
+}
+
+/// What the arena of a dead server must bring back. None when nothing can be missing, or when it was lost with the host.
+fn find_leftover(
+    io: &Io,
+    superblock: &Superblock,
+    dir: &Path,
+    replayed: &Replayed,
+    options: &OpenOptions,
+    report: &mut RecoveryReport,
+) -> Result<Option<Leftover>, StoreError> {
+    if superblock.clean {
+        return Ok(None);
+    }
+    if report.host_restarted {
+        report.incarnation_changed = true;
+        return Ok(None);
+    }
+    match remains::find(io, superblock, dir, replayed.frontier.order)? {
+        Ok(leftover) => Ok(Some(leftover)),
+        Err(_) if options.accept_loss => {
+            report.incarnation_changed = true;
+            Ok(None)
+        }
+        Err((arena, why)) => Err(StoreError::AcknowledgedWritesMissing { arena, why }),
+    }
+}
+
+/// The superblock of the mount that begins now.
+fn new_mount(
+    io: &Io,
+    superblock: &Superblock,
+    loaded: &Loaded,
+    replayed: &Replayed,
+    report: &RecoveryReport,
+) -> Result<Superblock, StoreError> {
+    let mut next = superblock.clone();
+    let mut previous_end = replayed.frontier.next;
+    let first_sequence = RecordSequence(replayed.frontier.sequence.0 + 1);
+    // A mount that left no record need not be remembered: this one continues where it would have.
+    while let Some(last) = next.mounts.last()
+        && last.first_sequence == first_sequence
+    {
+        previous_end = last.previous_end;
+        next.mounts.pop();
+    }
+    let highest = superblock.mounts.iter().map(|m| m.first_segment.0);
+    let highest = highest.chain([replayed.last_segment.0, loaded.checkpoint.header.next_segment.0]).max();
+    let first_segment = SegmentId(highest.unwrap_or(0) + SEGMENT_ID_GAP);
+    let first_slot = loaded.segments.reserve().ok_or(StoreError::Full)?;
+    let mount = Mount(io.random_u64() | 1);
+    next.mounts.push(MountEntry {
+        mount,
+        first_segment,
+        first_slot,
+        first_sequence,
+        previous_end,
+        previous_chain: replayed.frontier.chain,
+        time_ns: io.wall_clock(),
+    });
+    next.mount = mount;
+    next.boot_id = io.boot_id();
+    next.clean = false;
+    next.attested_sequence = replayed.frontier.sequence;
+    next.attested_order = replayed.frontier.order;
+    next.writer = concat!("treering ", env!("CARGO_PKG_VERSION")).into();
+    if report.incarnation_changed {
+        let mut incarnation = [0; 16];
+        io.fill_random(&mut incarnation);
+        next.incarnation = Incarnation(incarnation);
+    }
+    // With the newest checkpoint unreadable, the older one is the one that counts; it must not be named older again.
+    if loaded.reference.sequence != next.checkpoints[0].sequence {
+        next.checkpoints = [loaded.reference, CheckpointRef::default()];
+    }
+    Ok(next)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn assemble(
+    io: &Io,
+    disk: Disk,
+    superblock: SuperblockCell,
+    begin: &Superblock,
+    loaded: Loaded,
+    replayed: Replayed,
+    options: &OpenOptions,
+    dir: &Path,
+) -> Result<Rc<Core>, StoreError> {
+    let limits = options.limits.clone();
+    let lines = Lines::default();
+    let header = &loaded.checkpoint.header;
+    let mut catalog = Catalog::new(header.next_dot.0, header.next_volume.0, header.next_line.0);
+    catalog.load(loaded.dots, loaded.volumes, &lines);
+    let mut cuts = Vec::new();
+    for record in &replayed.records {
+        apply(record, &lines, &mut catalog, &mut cuts);
+    }
+    let health = Health::new();
+    let pressure = Rc::new(Pressure::default());
+    pressure.folded_order.set(loaded.reference.fold_order.0);
+    let arena_path = remains::arena_path(begin, begin.mount, dir);
+    let arena = make_arena(io, begin, options, &arena_path, replayed.frontier.order)?;
+    let entry = begin.mounts.last();
+    let blocks = replayed.records.iter().map(|r| u64::from(r.header.total_blocks())).sum::<u64>();
+    let from = &loaded.reference;
+    let reached = Frontier {
+        sequence: from.fold_sequence,
+        order: from.fold_order,
+        address: from.fold,
+        chain: from.fold_chain,
+        next: from.next,
+    };
+    let start = Start {
+        replayed_bytes: blocks * BLOCK,
+        frontier: replayed.frontier,
+        first_segment: entry.map_or(SegmentId(0), |m| m.first_segment),
+        first_slot: entry.map_or(SlotIndex(0), |m| m.first_slot),
+        previous_segment: replayed.last_segment,
+    };
+    let writer = Writer { store: begin.store_id, mount: begin.mount };
+    let log = Log::begin(
+        disk.clone(),
+        health.clone(),
+        loaded.segments.clone(),
+        lines.clone(),
+        limits.clone(),
+        writer,
+        arena,
+        start,
+    );
+    let room = Room::new(log.clone(), loaded.pages.clone(), Rc::clone(&pressure), options.full_policy);
+    Ok(Rc::new(Core {
+        disk,
+        health,
+        read_only: options.read_only,
+        log,
+        room,
+        pressure,
+        lines,
+        segments: loaded.segments,
+        pages: loaded.pages,
+        cache: DataCache::new(limits.data_cache_bytes),
+        readers: Readers::default(),
+        catalog: RefCell::new(catalog),
+        catalog_tree: RefCell::new(loaded.catalog_tree),
+        fold: RefCell::new(Fold { reached, reached_bytes: 0, cuts }),
+        fold_turn: Turn::new(),
+        checkpoint_bytes: Cell::new(0),
+        superblock,
+        arena_path,
+        limits,
+    }))
+}
+
+/// Applies one accepted record: to overlays what is data, to the catalog what is not.
+fn apply(record: &Record, lines: &Lines, catalog: &mut Catalog, cuts: &mut Vec<Descriptor>) {
+    for descriptor in &record.descriptors {
+        let (line, piece) = match descriptor {
+            Descriptor::Data(data) => {
+                let extent = Rc::new(SealedExtent {
+                    address: record.payload_address(data.payload),
+                    encoding: data.encoding,
+                    blocks: u32::from(data.count),
+                    stored_blocks: match data.encoding {
+                        Encoding::Raw => u32::from(data.count),
+                        Encoding::Lz4 => u32::from(data.stored_blocks),
+                    },
+                    checksums: data.checksums.clone().into_boxed_slice(),
+                });
+                let place = Place::Log { extent, offset: 0, position: NOT_IN_ARENA };
+                (data.line, Piece { block: data.block.0, count: u64::from(data.count), place })
+            }
+            Descriptor::Hole { line, block, count } => {
+                let place = Place::Blank { allocated: false, address: record.header.address };
+                (*line, Piece { block: block.0, count: *count, place })
+            }
+            Descriptor::Zero { line, block, count } => {
+                let place = Place::Blank { allocated: true, address: record.header.address };
+                (*line, Piece { block: block.0, count: *count, place })
+            }
+            change => {
+                catalog.publish(change, lines);
+                cuts.push(change.clone());
+                continue;
+            }
+        };
+        if let Some(line) = lines.get(line) {
+            line.overlay.borrow_mut().active().insert(piece);
+        }
+    }
+}
+
+fn make_arena(
+    io: &Io,
+    superblock: &Superblock,
+    options: &OpenOptions,
+    path: &Path,
+    after: OrderNumber,
+) -> Result<Arena, StoreError> {
+    let failed = |doing| move |source| StoreError::Io { doing, path: path.to_owned(), source };
+    // A reader publishes nothing; its arena is as small as can be, and has no name.
+    let (bytes, entries) =
+        if options.read_only { (BLOCK, 1) } else { (options.limits.arena_bytes, options.limits.arena_entries) };
+    let path = if options.read_only { path.with_extension(format!("{:016x}", io.random_u64())) } else { path.to_owned() };
+    let memory =
+        io.open_shared_memory(&path, arena::file_bytes(bytes, entries)).map_err(failed("making the shared memory"))?;
+    if options.read_only {
+        io.remove_shared_memory(&path).map_err(failed("removing the name of the shared memory"))?;
+    }
+    let identity = Identity { boot: superblock.boot_id, store: superblock.store_id, mount: superblock.mount };
+    Ok(Arena::begin(memory, bytes, entries, &identity, after))
+}
+
+/// The slot table as replay asks it.
+struct Table<'a> {
+    segments: &'a Segments,
+}
+
+impl Slots for Table<'_> {
+    fn locate(&self, id: SegmentId) -> Option<SlotIndex> {
+        self.segments.locate(id)
+    }
+
+    fn candidates(&self) -> Vec<SlotIndex> {
+        self.segments.free_list()
+    }
+
+    fn contains(&self, slot: SlotIndex) -> bool {
+        self.segments.contains(slot)
+    }
+}

@@ -1,0 +1,196 @@
+//! Changes of the catalog: validated against what is published, published as one cut each, durable when they return.
+
+use std::rc::Rc;
+
+use treering_format::catalog::valid_name;
+use treering_format::record::Descriptor;
+use treering_format::units::{DotId, LineId, VolumeId};
+
+use super::{DotInfo, NewVolume, Store, VolumeInfo};
+use crate::disk::BLOCK;
+use crate::error::{CatalogError, VolumeError};
+use crate::limits::VOLUME_BYTES_MAX;
+use crate::volume::Volume;
+
+impl Store {
+    /// Makes a dot with these volumes. If the host dies before this returns, some of them may be there.
+    pub async fn create_dot(&self, name: &str, volumes: &[NewVolume]) -> Result<(), CatalogError> {
+        check_name(name)?;
+        for (i, volume) in volumes.iter().enumerate() {
+            check_volume(volume)?;
+            if volumes[..i].iter().any(|v| v.name == volume.name) {
+                return Err(CatalogError::Exists { kind: "volume", name: volume.name.clone() });
+            }
+        }
+        self.admit_change().await?;
+        let dot = {
+            let catalog = self.core.catalog.borrow();
+            if catalog.dots.contains_key(name) {
+                return Err(CatalogError::Exists { kind: "dot", name: name.into() });
+            }
+            DotId(catalog.next_dot)
+        };
+        self.publish(Descriptor::CreateDot { dot, name: name.into() });
+        for volume in volumes {
+            self.admit_change().await?;
+            self.publish_volume(name, dot, volume)?;
+        }
+        self.persist().await
+    }
+
+    /// Removes a dot with all its volumes. Clients that use them get errors from then on.
+    pub async fn remove_dot(&self, name: &str) -> Result<(), CatalogError> {
+        loop {
+            self.admit_change().await?;
+            let (dot, next) = {
+                let catalog = self.core.catalog.borrow();
+                let dot = catalog.dots.get(name).ok_or_else(|| not_found("dot", name))?;
+                (dot.id, dot.volumes.values().next().map(|v| v.id))
+            };
+            match next {
+                Some(volume) => self.publish(Descriptor::RemoveVolume { volume }),
+                None => {
+                    self.publish(Descriptor::RemoveDot { dot });
+                    return self.persist().await;
+                }
+            }
+        }
+    }
+
+    /// Adds a volume to a dot.
+    pub async fn add_volume(&self, dot: &str, volume: &NewVolume) -> Result<(), CatalogError> {
+        check_volume(volume)?;
+        self.admit_change().await?;
+        let id = self.core.catalog.borrow().dots.get(dot).ok_or_else(|| not_found("dot", dot))?.id;
+        self.publish_volume(dot, id, volume)?;
+        self.persist().await
+    }
+
+    /// Changes a volume's size in bytes. Growing is seen by clients that negotiate anew; shrinking zeroes what is cut off and
+    /// is refused while a client uses the volume.
+    pub async fn resize_volume(&self, dot: &str, volume: &str, size_bytes: u64) -> Result<(), CatalogError> {
+        check_size(volume, size_bytes)?;
+        self.core.admit(0).await?;
+        self.admit_change().await?;
+        let (id, state) = {
+            let catalog = self.core.catalog.borrow();
+            let found = catalog.volume(dot, volume).ok_or_else(|| not_found("volume", &format!("{dot}.{volume}")))?;
+            (found.id, Rc::clone(&found.state))
+        };
+        let (from, users) = (state.size.get(), state.users.get());
+        if size_bytes < from {
+            if users > 0 {
+                let name = format!("{dot}.{volume}");
+                return Err(CatalogError::InUse { name, from, to: size_bytes, users });
+            }
+            // Growing again must show zeros, so the cut tail becomes a hole. A block that is cut in two keeps its first part.
+            let keep = size_bytes.next_multiple_of(BLOCK);
+            if keep > size_bytes {
+                let tail = Volume::new(Rc::clone(&self.core), Rc::clone(&state));
+                let len = keep.min(from) - size_bytes;
+                tail.zero(size_bytes, len, crate::volume::Zeroing::Hole, false).await?;
+                self.core.admit(0).await?;
+            }
+            let end = from.div_ceil(BLOCK);
+            if keep / BLOCK < end {
+                self.core.log.publish_blank(&state.line, keep / BLOCK, end - keep / BLOCK, false);
+            }
+        }
+        self.publish(Descriptor::ResizeVolume { volume: id, line: state.line.id, size_bytes });
+        self.persist().await
+    }
+
+    /// Removes a volume. Clients that use it get errors from then on.
+    pub async fn remove_volume(&self, dot: &str, volume: &str) -> Result<(), CatalogError> {
+        self.admit_change().await?;
+        let id = {
+            let catalog = self.core.catalog.borrow();
+            catalog.volume(dot, volume).ok_or_else(|| not_found("volume", &format!("{dot}.{volume}")))?.id
+        };
+        self.publish(Descriptor::RemoveVolume { volume: id });
+        self.persist().await
+    }
+
+    /// All dots by name, each with its volumes by name.
+    pub fn dots(&self) -> Vec<DotInfo> {
+        let catalog = self.core.catalog.borrow();
+        let info = |name: &String, v: &crate::catalog::NamedVolume| VolumeInfo {
+            name: name.clone(),
+            size_bytes: v.state.size.get(),
+            compression: v.compression,
+            users: v.state.users.get(),
+        };
+        let dot = |(name, dot): (&String, &crate::catalog::Dot)| DotInfo {
+            name: name.clone(),
+            volumes: dot.volumes.iter().map(|(name, v)| info(name, v)).collect(),
+        };
+        catalog.dots.iter().map(dot).collect()
+    }
+
+    /// A handle of a volume, if there is one of that name.
+    pub fn volume(&self, dot: &str, volume: &str) -> Option<Volume> {
+        let catalog = self.core.catalog.borrow();
+        let state = Rc::clone(&catalog.volume(dot, volume)?.state);
+        Some(Volume::new(Rc::clone(&self.core), state))
+    }
+
+    fn publish_volume(&self, dot_name: &str, dot: DotId, volume: &NewVolume) -> Result<(), CatalogError> {
+        let change = {
+            let catalog = self.core.catalog.borrow();
+            if catalog.volume(dot_name, &volume.name).is_some() {
+                return Err(CatalogError::Exists { kind: "volume", name: format!("{dot_name}.{}", volume.name) });
+            }
+            Descriptor::CreateVolume {
+                volume: VolumeId(catalog.next_volume),
+                dot,
+                line: LineId(catalog.next_line),
+                size_bytes: volume.size_bytes,
+                compression: volume.compression.to_format(),
+                name: volume.name.clone(),
+            }
+        };
+        self.publish(change);
+        Ok(())
+    }
+
+    /// Publishes a change: it takes effect and has its place in the log in one step.
+    fn publish(&self, change: Descriptor) {
+        self.core.log.publish_cut(change.clone());
+        self.core.catalog.borrow_mut().publish(&change, &self.core.lines);
+        self.core.fold.borrow_mut().cuts.push(change);
+    }
+
+    async fn admit_change(&self) -> Result<(), CatalogError> {
+        if self.core.read_only {
+            return Err(VolumeError::ReadOnly.into());
+        }
+        self.core.room.admit_cut().await?;
+        Ok(())
+    }
+
+    async fn persist(&self) -> Result<(), CatalogError> {
+        let persisted = self.core.log.persist(self.core.log.published()).await;
+        Ok(persisted.map_err(VolumeError::from)?)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), CatalogError> {
+    if valid_name(name) { Ok(()) } else { Err(CatalogError::InvalidName { name: name.into() }) }
+}
+
+fn check_volume(volume: &NewVolume) -> Result<(), CatalogError> {
+    check_name(&volume.name)?;
+    check_size(&volume.name, volume.size_bytes)
+}
+
+fn check_size(name: &str, size: u64) -> Result<(), CatalogError> {
+    if size >= 512 && size <= VOLUME_BYTES_MAX && size.is_multiple_of(512) {
+        Ok(())
+    } else {
+        Err(CatalogError::InvalidSize { name: name.into(), size })
+    }
+}
+
+fn not_found(kind: &'static str, name: &str) -> CatalogError {
+    CatalogError::NotFound { kind, name: name.into() }
+}

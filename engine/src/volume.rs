@@ -1,0 +1,214 @@
+//! A volume: all that a server sees of the engine. Requests have any byte offset and length; blocks begin here.
+//!
+//! What it keeps true: an answer to `write` or `zero` means the operation has its order number and survives the process; an
+//! answer to `flush`, or to an operation with `fua`, means it survives the host. A request that does not cover whole blocks
+//! reads the rest first, and reads again if another write to the same blocks was published meanwhile.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use treering_format::units::OrderNumber;
+use treering_io::Buffer;
+
+use crate::disk::BLOCK;
+use crate::error::VolumeError;
+use crate::line::Line;
+use crate::store::Core;
+
+mod read;
+mod status;
+
+pub use status::Extent;
+
+/// What a zeroed range reports as, and whether it gives its space back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeroing {
+    /// A hole.
+    Hole,
+    /// Zeros that count as allocated. The store is thin all the same: they take no space until written.
+    Allocated,
+}
+
+/// What all handles of one volume share.
+pub(crate) struct VolumeState {
+    pub line: Rc<Line>,
+    pub size: Cell<u64>,
+    /// Handles that clients hold.
+    pub users: Cell<usize>,
+}
+
+/// A handle of one volume of an open store.
+pub struct Volume {
+    core: Rc<Core>,
+    state: Rc<VolumeState>,
+}
+
+impl Clone for Volume {
+    fn clone(&self) -> Volume {
+        Volume::new(Rc::clone(&self.core), Rc::clone(&self.state))
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.state.users.set(self.state.users.get() - 1);
+    }
+}
+
+impl Volume {
+    pub(crate) fn new(core: Rc<Core>, state: Rc<VolumeState>) -> Volume {
+        state.users.set(state.users.get() + 1);
+        Volume { core, state }
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.state.size.get()
+    }
+
+    /// Reads `len` bytes at byte `offset`.
+    pub async fn read(&self, offset: u64, len: usize) -> Result<Buffer, VolumeError> {
+        self.check_range(offset, len as u64)?;
+        if len == 0 {
+            return Ok(Buffer::zeroed(0));
+        }
+        let (from, to) = blocks_of(offset, len as u64);
+        let mut whole = self.core.read_blocks(&self.state.line, from, to).await?;
+        let start = (offset - from * BLOCK) as usize;
+        if start == 0 {
+            whole.truncate(len);
+            return Ok(whole);
+        }
+        Ok(Buffer::from(&whole[start..start + len]))
+    }
+
+    /// Writes bytes at byte `offset`; with `fua`, durable when it returns.
+    pub async fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), VolumeError> {
+        self.check_writable(offset, data.len() as u64)?;
+        let chunk = self.core.record_blocks() * BLOCK;
+        let mut order = OrderNumber(0);
+        let mut at = offset;
+        let end = offset + data.len() as u64;
+        while at < end {
+            let rest = &data[(at - offset) as usize..];
+            let within = at % BLOCK;
+            let taken = if within != 0 || end - at < BLOCK {
+                let bytes = (BLOCK - within).min(end - at);
+                order = self.merge_into_block(at, &rest[..bytes as usize]).await?;
+                bytes
+            } else {
+                let bytes = ((end - at) / BLOCK * BLOCK).min(chunk);
+                self.core.admit(bytes / BLOCK).await?;
+                self.check_present()?;
+                order = self.core.log.publish_data(&self.state.line, at / BLOCK, &rest[..bytes as usize]);
+                bytes
+            };
+            at += taken;
+        }
+        self.finish(order, fua).await
+    }
+
+    /// Makes a range read as zeros. Whole blocks are one operation, whatever the length.
+    pub async fn zero(&self, offset: u64, len: u64, zeroing: Zeroing, fua: bool) -> Result<(), VolumeError> {
+        self.check_writable(offset, len)?;
+        if len == 0 {
+            return Ok(());
+        }
+        let end = offset + len;
+        let (first, last) = (offset.next_multiple_of(BLOCK), end / BLOCK * BLOCK);
+        let mut order = OrderNumber(0);
+        let zeros = [0u8; BLOCK as usize];
+        if first > last {
+            order = self.merge_into_block(offset, &zeros[..len as usize]).await?;
+        } else {
+            if offset < first {
+                order = self.merge_into_block(offset, &zeros[..(first - offset) as usize]).await?;
+            }
+            if first < last {
+                self.core.admit(0).await?;
+                self.check_present()?;
+                let (block, count) = (first / BLOCK, (last - first) / BLOCK);
+                let allocated = zeroing == Zeroing::Allocated;
+                order = self.core.log.publish_blank(&self.state.line, block, count, allocated);
+            }
+            if last < end {
+                order = self.merge_into_block(last, &zeros[..(end - last) as usize]).await?;
+            }
+        }
+        self.finish(order, fua).await
+    }
+
+    /// Makes everything durable that was answered before, on this volume and on all others.
+    pub async fn flush(&self) -> Result<(), VolumeError> {
+        if self.core.read_only {
+            return Ok(());
+        }
+        self.core.log.persist(self.core.log.published()).await?;
+        Ok(())
+    }
+
+    /// Reads a range into the data cache.
+    pub async fn prefetch(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
+        self.check_range(offset, len)?;
+        let step = 256 * BLOCK;
+        let mut at = offset;
+        while at < offset + len {
+            let bytes = step.min(offset + len - at);
+            let (from, to) = blocks_of(at, bytes);
+            self.core.read_blocks(&self.state.line, from, to).await?;
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    /// Writes part of one block: reads the block, puts the bytes in, publishes the whole. Another such write to the block
+    /// waits; a write of whole blocks does not, so the block is read again if one came between.
+    async fn merge_into_block(&self, offset: u64, bytes: &[u8]) -> Result<OrderNumber, VolumeError> {
+        let block = offset / BLOCK;
+        let within = (offset % BLOCK) as usize;
+        let guard = self.state.line.begin_merge(block, block + 1).await;
+        loop {
+            guard.take_disturbed();
+            let mut whole = self.core.read_blocks(&self.state.line, block, block + 1).await?;
+            whole[within..within + bytes.len()].copy_from_slice(bytes);
+            self.core.admit(1).await?;
+            self.check_present()?;
+            if !guard.take_disturbed() {
+                return Ok(self.core.log.publish_data(&self.state.line, block, &whole));
+            }
+        }
+    }
+
+    async fn finish(&self, order: OrderNumber, fua: bool) -> Result<(), VolumeError> {
+        if fua {
+            self.core.log.persist(order).await?;
+        }
+        Ok(())
+    }
+
+    fn check_range(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
+        let size = self.size();
+        if offset.checked_add(len).is_none_or(|end| end > size) {
+            return Err(VolumeError::OutOfRange { offset, len, size });
+        }
+        self.check_present()
+    }
+
+    fn check_writable(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
+        if self.core.read_only {
+            return Err(VolumeError::ReadOnly);
+        }
+        self.check_range(offset, len)?;
+        self.core.health.check()?;
+        Ok(())
+    }
+
+    fn check_present(&self) -> Result<(), VolumeError> {
+        if self.state.line.removed.get() { Err(VolumeError::Removed) } else { Ok(()) }
+    }
+}
+
+/// Blocks that a byte range touches: first, and one past the last.
+fn blocks_of(offset: u64, len: u64) -> (u64, u64) {
+    (offset / BLOCK, (offset + len).div_ceil(BLOCK))
+}

@@ -1,0 +1,341 @@
+//! Reads: overlay first, newest layer to oldest, then the map; then arena, cache or disk; and a checksum over all that came
+//! from disk.
+//!
+//! What was published is read from the arena while it is there. Everything else has a log address and checksums, from the
+//! overlay or from the map, so damage is seen here: it is read once more (a bit may have flipped on the way), and then
+//! reported with block, segment and sums, never returned as data. A ticket keeps slots from being written again while the
+//! read is on its way to them.
+
+use std::rc::Rc;
+
+use futures_util::future::join_all;
+use treering_format::record::Encoding;
+use treering_format::units::{BlockCount, BlockIndex, LogAddress};
+use treering_io::Buffer;
+
+use crate::compress::expand;
+use crate::disk::BLOCK;
+use crate::error::VolumeError;
+use crate::line::Line;
+use crate::map;
+use crate::overlay::Place;
+use crate::store::Core;
+
+/// Reads of at most this many blocks leave their data in the cache; longer ones are streams and would only sweep it out.
+const CACHED_READ_BLOCKS: u64 = 32;
+
+/// Blocks of the volume that must come from the log.
+struct Wanted {
+    block: u64,
+    count: u64,
+    stored: Stored,
+}
+
+enum Stored {
+    /// Block i of the run lies at address + i.
+    Raw { address: LogAddress, checksums: Vec<u32> },
+    /// Part of a compressed extent, from its block `offset`.
+    Lz4 { address: LogAddress, offset: u64, blocks: u64, stored_blocks: u64, checksum: u32 },
+}
+
+impl Core {
+    /// The content of blocks `[from, to)` of a line.
+    pub(crate) async fn read_blocks(&self, line: &Line, from: u64, to: u64) -> Result<Buffer, VolumeError> {
+        let _ticket = self.readers.enter();
+        let mut into = None;
+        let wanted = self.resolve(line, from, to, &mut into).await?;
+        if into.is_none()
+            && let [Wanted { block, count, stored: Stored::Raw { address, checksums } }] = &wanted[..]
+            && *block == from
+            && *count == to - from
+            && (*count > CACHED_READ_BLOCKS || self.cache.get(*address).is_none())
+        {
+            let buffer = self.read_raw(from, *address, checksums).await?;
+            self.keep(&buffer, *address, *count);
+            return Ok(buffer);
+        }
+        let mut into = into.unwrap_or_else(|| Buffer::with_len(((to - from) * BLOCK) as usize));
+        self.fetch(from, wanted, &mut into).await?;
+        Ok(into)
+    }
+
+    /// Fills in what is zeros or still in the arena, and says what must come from the log. The buffer is made when the first
+    /// byte goes into it.
+    async fn resolve(
+        &self,
+        line: &Line,
+        from: u64,
+        to: u64,
+        into: &mut Option<Buffer>,
+    ) -> Result<Vec<Wanted>, VolumeError> {
+        let (pieces, gaps) = line.overlay.borrow().lookup(from, to);
+        // The root is taken in the same step as the overlay's answer: the fold publishes a root before it drops a layer, so
+        // no block can be missed between the two.
+        let map = line.map.borrow().clone();
+        let bytes = ((to - from) * BLOCK) as usize;
+        let mut wanted = Vec::new();
+        let span = |block: u64, count: u64| {
+            let start = ((block - from) * BLOCK) as usize;
+            start..start + (count * BLOCK) as usize
+        };
+        for piece in pieces {
+            match piece.place {
+                Place::Blank { .. } => {
+                    into.get_or_insert_with(|| Buffer::with_len(bytes))[span(piece.block, piece.count)].fill(0);
+                }
+                Place::Arena { position } => {
+                    let target = &mut into.get_or_insert_with(|| Buffer::with_len(bytes))[span(piece.block, piece.count)];
+                    assert!(self.log.read_resident(position, target), "unsealed payload is in the arena");
+                }
+                Place::Log { extent, offset, position } => {
+                    if position != crate::overlay::NOT_IN_ARENA {
+                        let target =
+                            &mut into.get_or_insert_with(|| Buffer::with_len(bytes))[span(piece.block, piece.count)];
+                        if self.log.read_resident(position, target) {
+                            continue;
+                        }
+                    }
+                    let stored = match extent.encoding {
+                        Encoding::Raw => Stored::Raw {
+                            address: extent.address.next(offset),
+                            checksums: extent.checksums[offset as usize..][..piece.count as usize].to_vec(),
+                        },
+                        Encoding::Lz4 => Stored::Lz4 {
+                            address: extent.address,
+                            offset: u64::from(offset),
+                            blocks: u64::from(extent.blocks),
+                            stored_blocks: u64::from(extent.stored_blocks),
+                            checksum: extent.checksums[0],
+                        },
+                    };
+                    wanted.push(Wanted { block: piece.block, count: piece.count, stored });
+                }
+            }
+        }
+        for (gap_from, gap_to) in gaps {
+            let (gap_from, gap_to) = (BlockIndex(gap_from), BlockIndex(gap_to));
+            let extents = match map.lookup_cached(&self.pages, gap_from, gap_to, usize::MAX) {
+                Some(extents) => extents,
+                None => map
+                    .lookup(&self.pages, gap_from, gap_to, usize::MAX)
+                    .await
+                    .map_err(|e| VolumeError::Damaged { block: gap_from.0, what: e.to_string() })?,
+            };
+            let mut at = gap_from.0;
+            for extent in extents {
+                let mut zero = |from: u64, to: u64| {
+                    if from < to {
+                        into.get_or_insert_with(|| Buffer::with_len(bytes))[span(from, to - from)].fill(0);
+                    }
+                };
+                zero(at, extent.block.0);
+                at = extent.block.0 + extent.count;
+                match Stored::of(&extent) {
+                    None => zero(extent.block.0, at),
+                    Some(stored) => wanted.push(Wanted { block: extent.block.0, count: extent.count, stored }),
+                }
+            }
+            if at < gap_to.0 {
+                into.get_or_insert_with(|| Buffer::with_len(bytes))[span(at, gap_to.0 - at)].fill(0);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Brings in everything wanted, all reads at once.
+    async fn fetch(&self, from: u64, wanted: Vec<Wanted>, into: &mut Buffer) -> Result<(), VolumeError> {
+        let mut reads = Vec::new();
+        for item in wanted {
+            match item.stored {
+                Stored::Raw { address, checksums } => {
+                    self.from_cache(from, item.block, address, &checksums, into, &mut reads)
+                }
+                Stored::Lz4 { address, offset, blocks, stored_blocks, checksum } => {
+                    let range = (offset, item.count);
+                    reads.push(Missing::Lz4 { block: item.block, address, range, blocks, stored_blocks, checksum });
+                }
+            }
+        }
+        let results = join_all(reads.iter().map(|missing| self.read_missing(missing))).await;
+        for (missing, result) in reads.iter().zip(results) {
+            let (block, data, skip) = (missing.block(), result?, missing.skip());
+            let start = ((block - from) * BLOCK) as usize;
+            let bytes = (missing.count() * BLOCK) as usize;
+            let skip = (skip * BLOCK) as usize;
+            into[start..start + bytes].copy_from_slice(&data[skip..skip + bytes]);
+        }
+        Ok(())
+    }
+
+    /// Copies the cached blocks of a raw run, and lists the runs between them.
+    fn from_cache(
+        &self,
+        from: u64,
+        block: u64,
+        address: LogAddress,
+        checksums: &[u32],
+        into: &mut Buffer,
+        reads: &mut Vec<Missing>,
+    ) {
+        let mut run: Option<(usize, usize)> = None;
+        let mut missing = |run: &mut Option<(usize, usize)>| {
+            if let Some((start, end)) = run.take() {
+                reads.push(Missing::Raw {
+                    block: block + start as u64,
+                    address: address.next(start as u32),
+                    checksums: checksums[start..end].to_vec(),
+                });
+            }
+        };
+        for i in 0..checksums.len() {
+            match self.cache.get(address.next(i as u32)) {
+                Some(content) => {
+                    let start = ((block + i as u64 - from) * BLOCK) as usize;
+                    into[start..start + BLOCK as usize].copy_from_slice(&content);
+                    missing(&mut run);
+                }
+                None => run = Some((run.map_or(i, |(start, _)| start), i + 1)),
+            }
+        }
+        missing(&mut run);
+    }
+
+    async fn read_missing(&self, missing: &Missing) -> Result<Rc<Buffer>, VolumeError> {
+        match missing {
+            Missing::Raw { block, address, checksums } => {
+                let buffer = self.read_raw(*block, *address, checksums).await?;
+                self.keep(&buffer, *address, checksums.len() as u64);
+                Ok(Rc::new(buffer))
+            }
+            Missing::Lz4 { block, address, blocks, stored_blocks, checksum, .. } => {
+                if let Some(expanded) = self.cache.get(*address) {
+                    return Ok(expanded);
+                }
+                let whole = |data: &Buffer| verify_whole(data, *checksum);
+                let stored = self.read_verified(*block, *address, *stored_blocks, whole).await?;
+                let expanded = expand(&stored, BlockCount(*blocks))
+                    .map_err(|what| VolumeError::Damaged { block: *block, what: format!("{address}: {what}") })?;
+                let expanded = Rc::new(expanded);
+                self.cache.insert(*address, Rc::clone(&expanded));
+                Ok(expanded)
+            }
+        }
+    }
+
+    async fn read_raw(&self, block: u64, address: LogAddress, checksums: &[u32]) -> Result<Buffer, VolumeError> {
+        self.read_verified(block, address, checksums.len() as u64, |data| verify_blocks(data, checksums)).await
+    }
+
+    /// Reads stored blocks and verifies them; once more if they do not verify at first.
+    async fn read_verified(
+        &self,
+        block: u64,
+        address: LogAddress,
+        blocks: u64,
+        verify: impl Fn(&Buffer) -> Result<(), Mismatch>,
+    ) -> Result<Buffer, VolumeError> {
+        let Some(slot) = self.segments.locate(address.segment()) else {
+            let what = format!("the map names {address}, and no slot holds that segment");
+            return Err(VolumeError::Damaged { block, what });
+        };
+        let mut wrong = String::new();
+        for _ in 0..2 {
+            match self.disk.read(slot, address.block(), blocks).await {
+                Ok(buffer) => match verify(&buffer) {
+                    Ok(()) => return Ok(buffer),
+                    Err(m) => {
+                        wrong = format!(
+                            "{}: checksum mismatch: expected {:08x}, computed {:08x}",
+                            address.next(m.block),
+                            m.expected,
+                            m.computed
+                        );
+                    }
+                },
+                Err(error) => wrong = format!("{address}: {error}"),
+            }
+        }
+        tracing::error!("block {block} of a volume cannot be read: {wrong}");
+        Err(VolumeError::Damaged { block, what: wrong })
+    }
+
+    fn keep(&self, data: &Buffer, address: LogAddress, count: u64) {
+        if count > CACHED_READ_BLOCKS {
+            return;
+        }
+        for (i, block) in data.chunks_exact(BLOCK as usize).enumerate() {
+            self.cache.insert(address.next(i as u32), Rc::new(Buffer::from(block)));
+        }
+    }
+}
+
+impl Stored {
+    /// Where a piece of the map lies; None for zeros.
+    fn of(extent: &map::Extent) -> Option<Stored> {
+        match &extent.content {
+            map::Content::Hole { .. } | map::Content::Zero { .. } => None,
+            map::Content::Data { address, encoding: Encoding::Raw, checksums, .. } => {
+                Some(Stored::Raw { address: *address, checksums: checksums.to_vec() })
+            }
+            map::Content::Data { address, encoding: Encoding::Lz4, offset, extent_blocks, stored_blocks, checksums } => {
+                Some(Stored::Lz4 {
+                    address: *address,
+                    offset: u64::from(*offset),
+                    blocks: u64::from(*extent_blocks),
+                    stored_blocks: u64::from(*stored_blocks),
+                    checksum: checksums[0],
+                })
+            }
+        }
+    }
+}
+
+/// One disk read to do.
+enum Missing {
+    Raw { block: u64, address: LogAddress, checksums: Vec<u32> },
+    Lz4 { block: u64, address: LogAddress, range: (u64, u64), blocks: u64, stored_blocks: u64, checksum: u32 },
+}
+
+impl Missing {
+    fn block(&self) -> u64 {
+        match self {
+            Missing::Raw { block, .. } | Missing::Lz4 { block, .. } => *block,
+        }
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            Missing::Raw { checksums, .. } => checksums.len() as u64,
+            Missing::Lz4 { range, .. } => range.1,
+        }
+    }
+
+    /// Blocks of the result that come before the wanted ones.
+    fn skip(&self) -> u64 {
+        match self {
+            Missing::Raw { .. } => 0,
+            Missing::Lz4 { range, .. } => range.0,
+        }
+    }
+}
+
+struct Mismatch {
+    block: u32,
+    expected: u32,
+    computed: u32,
+}
+
+fn verify_blocks(data: &Buffer, checksums: &[u32]) -> Result<(), Mismatch> {
+    for (i, (block, expected)) in data.chunks_exact(BLOCK as usize).zip(checksums).enumerate() {
+        let computed = crc32fast::hash(block);
+        if computed != *expected {
+            return Err(Mismatch { block: i as u32, expected: *expected, computed });
+        }
+    }
+    Ok(())
+}
+
+fn verify_whole(data: &Buffer, expected: u32) -> Result<(), Mismatch> {
+    let computed = crc32fast::hash(data);
+    if computed == expected { Ok(()) } else { Err(Mismatch { block: 0, expected, computed }) }
+}
