@@ -188,6 +188,8 @@ impl Backend for SimProcess {
             Wait::No => self.now() + BUSY_TURN_NS,
             Wait::Until(deadline) => deadline.unwrap_or(u64::MAX),
         };
+        // Sockets that a task has shut down or dropped since the last turn.
+        self.with_state(|_| ());
         let mut limit_now = limit;
         let mut found = false;
         while let Some(event) = self.next_event(limit_now) {
