@@ -8,8 +8,8 @@
 //! again is a bug of the caller and panics. It knows no files, no time and no threads; it never decides what a store may
 //! do, only what the bytes say.
 //!
-//! Layers, top to bottom, each using only those beneath: `checkpoint`, `superblock` · `segment` · `record` · `catalog` · `node` ·
-//! `bytes`, `checksum` · `units`, `error`.
+//! Layers, top to bottom, each using only those beneath: `checkpoint`, `superblock` · `segment` · `record` · `catalog` · `root` ·
+//! `node` · `bytes`, `checksum` · `units`, `error`.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]

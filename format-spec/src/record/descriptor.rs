@@ -1,4 +1,5 @@
-//! Descriptors: what a record says happened, one entry for each operation, in the order of publication within each block.
+//! Descriptors: what a record says happened. No two ranges in one record overlap, and a cut is its last descriptor, so their
+//! order means nothing else.
 //!
 //! Every descriptor starts with its type, its flags and its whole length, a multiple of eight bytes. The length lets a
 //! dump tool step over what it does not know; replay must not, for an operation left out is a wrong volume.

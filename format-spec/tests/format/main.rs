@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chapters;
 mod features;
 mod hostile;
 mod roundtrip;
