@@ -32,7 +32,7 @@ pub struct DotEntry {
     pub name: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VolumeEntry {
     pub dot: DotId,
     pub line: LineId,

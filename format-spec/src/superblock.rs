@@ -40,7 +40,8 @@ const CHECKPOINTS_AT: usize = 256;
 const MOUNTS_AT: usize = 512;
 const FEATURE_NAMES_AT: usize = 2304;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The default is no store yet: its geometry is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Superblock {
     pub version: (u16, u16),
     pub features: Features,
