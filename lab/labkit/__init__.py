@@ -1,0 +1,1 @@
+"""The lab: real clients, kernels, filesystems and databases against a running Treering server."""
