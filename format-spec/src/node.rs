@@ -87,6 +87,14 @@ impl NodeRef {
 }
 
 impl TreeKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Map => "map",
+            Self::Liveness => "liveness",
+            Self::Catalog => "catalog",
+        }
+    }
+
     fn number(self) -> u8 {
         match self {
             Self::Map => 1,
@@ -102,11 +110,7 @@ impl TreeKind {
 
 impl fmt::Display for TreeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Map => "map",
-            Self::Liveness => "liveness",
-            Self::Catalog => "catalog",
-        })
+        f.write_str(self.name())
     }
 }
 

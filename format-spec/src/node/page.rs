@@ -192,8 +192,9 @@ impl<B: Deref<Target = [u8]>> Node<B> {
         self.0
     }
 
-    pub fn as_inner(&self) -> &B {
-        &self.0
+    /// The same page in another kind of memory; `change` must keep its bytes.
+    pub fn map<C>(self, change: impl FnOnce(B) -> C) -> Node<C> {
+        Node(change(self.0))
     }
 
     fn slot(&self, index: usize) -> usize {

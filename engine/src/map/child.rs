@@ -1,0 +1,69 @@
+//! What a branch in memory holds: a child on disk, or one that was changed and not written yet.
+
+use std::rc::Rc;
+
+use treering_format::node::{NODE_REF_BYTES, NodeRef, NodeWriter};
+use treering_io::Buffer;
+
+use crate::pages::Page;
+
+/// Entries of a full branch: what fits a page.
+pub(super) const BRANCH_ENTRIES: usize =
+    treering_format::node::NODE_ROOM_BYTES / (NODE_REF_BYTES + treering_format::node::ENTRY_OVERHEAD_BYTES);
+
+/// A node as its parent sees it. A clone is another view of the same node.
+#[derive(Clone)]
+pub(super) enum Child {
+    Stored(NodeRef),
+    /// A changed leaf, laid out as a page that has no place yet.
+    Leaf(Page),
+    /// A changed branch.
+    Branch(Rc<Branch>),
+}
+
+/// Children by the low end of their range; the first has the low end of the branch's own.
+pub(super) struct Branch {
+    pub level: u8,
+    pub children: Vec<(u64, Child)>,
+}
+
+impl Child {
+    pub(super) fn level(&self) -> u8 {
+        match self {
+            Child::Stored(reference) => reference.level,
+            Child::Leaf(_) => 0,
+            Child::Branch(branch) => branch.level,
+        }
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        !matches!(self, Child::Stored(_))
+    }
+}
+
+impl Branch {
+    /// The children of a page.
+    pub(super) fn of_page(page: &Page) -> Branch {
+        let child = |index| (page.key(index), Child::Stored(page.child(index)));
+        Branch { level: page.level(), children: (0..page.len()).map(child).collect() }
+    }
+
+    /// Where the child that covers `key` stands.
+    pub(super) fn position(&self, key: u64) -> usize {
+        self.children.partition_point(|(low, _)| *low <= key).saturating_sub(1)
+    }
+
+    /// The end of a child's range, if it is not the end of the branch's own.
+    pub(super) fn end_of(&self, index: usize) -> Option<u64> {
+        self.children.get(index + 1).map(|(low, _)| *low)
+    }
+
+    /// Lays the branch out as a page, its children as they were stored.
+    pub(super) fn lay_out(children: &[(u64, NodeRef)], page: Buffer) -> treering_format::node::Node<Buffer> {
+        let mut writer = NodeWriter::default();
+        for (low, child) in children {
+            writer.push(*low, &child.encode());
+        }
+        writer.finish(page)
+    }
+}
