@@ -10,9 +10,6 @@
 mod peer;
 mod stats;
 
-#[cfg(test)]
-mod tests;
-
 pub use peer::group_of;
 pub use stats::{Counts, Stats};
 

@@ -19,9 +19,6 @@ mod outbox;
 mod perform;
 mod receive;
 
-#[cfg(test)]
-mod tests;
-
 pub use budget::{Budget, Permit};
 pub use connection::{Connection, Phase};
 

@@ -1,1 +1,0 @@
-//! Tests of sessions over a simulated network.
