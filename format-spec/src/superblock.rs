@@ -15,6 +15,8 @@ pub use links::{CheckpointRef, MountEntry};
 use crate::bytes::{Reader, Writer};
 use crate::error::{DecodeError, require};
 use crate::units::*;
+use features::FEATURE_NAME_BYTES;
+use links::{CHECKPOINT_REF_BYTES, MOUNT_ENTRY_BYTES};
 
 /// The version that this crate writes. Another major version is refused, another minor one is not.
 pub const VERSION: (u16, u16) = (0, 1);
@@ -39,6 +41,10 @@ const CRC_AT: usize = 8;
 const CHECKPOINTS_AT: usize = 256;
 const MOUNTS_AT: usize = 512;
 const FEATURE_NAMES_AT: usize = 2304;
+
+const _: () = assert!(MOUNTS_AT + MOUNTS_MAX * MOUNT_ENTRY_BYTES <= FEATURE_NAMES_AT);
+const _: () = assert!(FEATURE_NAMES_AT + FEATURE_NAMES_MAX * FEATURE_NAME_BYTES <= BLOCK_BYTES);
+const _: () = assert!(CHECKPOINTS_AT + 2 * CHECKPOINT_REF_BYTES <= MOUNTS_AT);
 
 /// The default is no store yet: its geometry is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -26,6 +26,7 @@ const RESERVED: [(u8, u8, &str); 4] = [
 ];
 
 const NAME_BYTES_MAX: usize = 22;
+pub(super) const FEATURE_NAME_BYTES: usize = 2 + NAME_BYTES_MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Features {

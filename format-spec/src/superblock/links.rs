@@ -7,7 +7,8 @@ use crate::bytes::{Reader, Writer};
 use crate::error::DecodeError;
 use crate::units::*;
 
-const MOUNT_ENTRY_BYTES: usize = 56;
+pub(super) const CHECKPOINT_REF_BYTES: usize = 64;
+pub(super) const MOUNT_ENTRY_BYTES: usize = 56;
 
 /// Where a checkpoint lies, and where replay goes on from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,7 +25,7 @@ pub struct CheckpointRef {
     pub blob_page: PageIndex,
     /// Length of the encoded blob, padding included.
     pub blob_bytes: u64,
-    /// [`checksum`](crate::checksum) of those bytes.
+    /// [`checksum`](crate::checksum()) of those bytes.
     pub blob_crc: u32,
 }
 
@@ -49,6 +50,7 @@ impl CheckpointRef {
     }
 
     pub(super) fn encode(&self, w: &mut Writer) {
+        let end = w.len() + CHECKPOINT_REF_BYTES;
         w.u64(self.sequence.0);
         w.u64(self.fold.0);
         w.u64(self.fold_sequence.0);
@@ -58,6 +60,7 @@ impl CheckpointRef {
         w.u64(self.next.0);
         w.u64(self.blob_page.0);
         w.u64(self.blob_bytes);
+        assert_eq!(w.len(), end);
     }
 
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
