@@ -12,6 +12,7 @@ use treering_format::units::{BlockIndex, LogAddress, PageIndex, SegmentId};
 use crate::disk::BLOCK;
 use crate::error::Failure;
 use crate::map::{Content, Extent};
+use crate::pages::PageError;
 use crate::segments::LiveBits;
 use crate::store::{Core, Store};
 
@@ -89,8 +90,9 @@ impl Check<'_> {
             progress((next.min(blocks) - from.min(blocks)) * BLOCK);
             from = next;
         }
-        let tree = map.tree();
-        self.collect_pages(&tree, &format!("{dot}.{name}")).await;
+        let mut pages = Vec::new();
+        let walked = map.tree().pages_in_use(&self.core.pages, &mut |page| pages.push(page)).await;
+        self.note_pages(pages, walked, &format!("{dot}.{name}"));
     }
 
     async fn extent(
@@ -128,7 +130,10 @@ impl Check<'_> {
         }
         self.report.live_blocks += u64::from(count);
         if let Some(block) = twice {
-            self.find(true, format!("block {block} of segment {} is shown twice, once by {dot}.{name}", first.segment()));
+            self.find(
+                true,
+                format!("block {block} of segment {} is shown twice, once by {dot}.{name}", first.segment()),
+            );
         }
         if data {
             self.verify(dot, name, extent).await;
@@ -176,10 +181,15 @@ impl Check<'_> {
 
     /// The allocator's pages must be exactly those that the trees and the retained blobs use.
     async fn trees(&mut self) {
-        let catalog = self.core.catalog_tree.borrow().clone();
-        self.collect_pages(&catalog, "the catalog").await;
-        let liveness = self.core.segments.tree();
-        self.collect_pages(&liveness, "the segment table").await;
+        let trees = [
+            (self.core.catalog_tree.borrow().clone(), "the catalog"),
+            (self.core.segments.tree(), "the segment table"),
+        ];
+        for (tree, whose) in trees {
+            let mut pages = Vec::new();
+            let walked = tree.pages_in_use(&self.core.pages, &mut |page| pages.push(page)).await;
+            self.note_pages(pages, walked, whose);
+        }
         let newest = self.core.superblock.current().checkpoints[0];
         for page in 0..newest.blob_bytes.div_ceil(BLOCK) {
             self.pages.insert(PageIndex(newest.blob_page.0 + page));
@@ -196,21 +206,14 @@ impl Check<'_> {
         }
     }
 
-    async fn collect_pages(&mut self, tree: &crate::map::Tree, whose: &str) {
-        let mut shared = Vec::new();
-        let pages = &mut self.pages;
-        let visited = tree
-            .pages_in_use(&self.core.pages, &mut |page| {
-                if !pages.insert(page) {
-                    shared.push(page);
-                }
-            })
-            .await;
-        if let Err(error) = visited {
+    fn note_pages(&mut self, pages: Vec<PageIndex>, walked: Result<(), PageError>, whose: &str) {
+        if let Err(error) = walked {
             self.find(true, format!("{whose}: part of its tree cannot be read: {error}"));
         }
-        for page in shared {
-            self.find(true, format!("page {page} is used twice, once by {whose}"));
+        for page in pages {
+            if !self.pages.insert(page) {
+                self.find(true, format!("page {page} is used twice, once by {whose}"));
+            }
         }
     }
 

@@ -77,7 +77,8 @@ impl Compression {
         let blocks = data.len() as u64 / BLOCK;
         let worth = (blocks - (blocks / 8).max(1)) * BLOCK;
         let mut out = Buffer::zeroed(PREFIX + lz4_flex::block::get_maximum_output_size(data.len()));
-        let length = lz4_flex::block::compress_into(data, &mut out[PREFIX..]).ok().filter(|n| (PREFIX + n) as u64 <= worth);
+        let length =
+            lz4_flex::block::compress_into(data, &mut out[PREFIX..]).ok().filter(|n| (PREFIX + n) as u64 <= worth);
         let Some(length) = length else {
             self.penalty = (self.penalty * 2).clamp(1, SKIP_MAX);
             self.skip = self.penalty;
@@ -99,7 +100,10 @@ pub(crate) fn expand(stored: &[u8], blocks: BlockCount) -> Result<Buffer, String
     let number = |at: usize| u32::from_le_bytes(stored[at..at + 4].try_into().expect("four bytes")) as usize;
     let (length, expanded) = (number(0), number(4));
     if expanded as u64 != blocks.0 * BLOCK || PREFIX + length > stored.len() {
-        return Err(format!("compressed extent of {length} bytes says it holds {expanded}, {} are due", blocks.0 * BLOCK));
+        return Err(format!(
+            "compressed extent of {length} bytes says it holds {expanded}, {} are due",
+            blocks.0 * BLOCK
+        ));
     }
     let mut out = Buffer::with_len(expanded);
     match lz4_flex::block::decompress_into(&stored[PREFIX..PREFIX + length], &mut out) {

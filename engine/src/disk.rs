@@ -63,16 +63,7 @@ impl Disk {
         result.map(|()| buffer)
     }
 
-    pub(crate) async fn write(
-        &self,
-        slot: SlotIndex,
-        block: u32,
-        buffers: Vec<WriteBuffer>,
-        durability: Durability,
-    ) -> io::Result<()> {
-        self.write_bytes(self.geometry.offset(slot, block), buffers, durability).await
-    }
-
+    /// Writes at a byte offset of the file.
     pub(crate) async fn write_bytes(
         &self,
         offset: u64,

@@ -59,7 +59,9 @@ pub enum CatalogError {
     Exists { kind: &'static str, name: String },
     #[error("there is no {kind} {name:?}")]
     NotFound { kind: &'static str, name: String },
-    #[error("size of {size} bytes for volume {name:?} is not valid: sizes are multiples of 512 bytes from 512 bytes to 4 PiB")]
+    #[error(
+        "size of {size} bytes for volume {name:?} is not valid: sizes are multiples of 512 bytes from 512 bytes to 4 PiB"
+    )]
     InvalidSize { name: String, size: u64 },
     #[error("volume {name:?} would shrink from {from} to {to} bytes while {users} clients use it")]
     InUse { name: String, from: u64, to: u64, users: usize },
@@ -71,7 +73,12 @@ pub enum CatalogError {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{doing} {path}: {source}", path = path.display())]
-    Io { doing: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("store {path} is in use by another process", path = path.display())]
     Locked { path: PathBuf },
     #[error("{path} is not a Treering store: {why}", path = path.display())]

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use treering_format::record::{Descriptor, Encoding};
 use treering_format::units::{BlockIndex, LogAddress, SegmentId};
 
+use crate::canary::{self, Canary};
 use crate::error::Failure;
 use crate::line::Line;
 use crate::log::Frontier;
@@ -57,7 +58,7 @@ impl Core {
         let closed: Vec<Rc<Line>> =
             lines.into_iter().filter(|l| l.overlay.borrow_mut().close_layer() || l.removed.get()).collect();
         let cuts = std::mem::take(&mut self.fold.borrow_mut().cuts);
-        if !self.read_only {
+        if !self.read_only && !canary::is(Canary::FoldAheadOfDurability) {
             self.log.wait_written(target).await?;
         }
         for line in &closed {
@@ -100,10 +101,15 @@ impl Core {
         self.segments.load_bits(&self.pages, touched.into_iter()).await?;
         // From here to the end nothing waits: bits, root and overlay change as one.
         for (address, blocks) in born {
-            self.segments.set(address, blocks);
+            let replayed = address.segment() < self.first_segment && canary::is(Canary::ReplayDoesNotSetBits);
+            if !replayed {
+                self.segments.set(address, blocks);
+            }
         }
         for (address, blocks) in dead {
-            self.segments.clear(address, blocks);
+            if !canary::is(Canary::OverlayLeak) {
+                self.segments.clear(address, blocks);
+            }
         }
         *line.map.borrow_mut() = map;
         line.overlay.borrow_mut().drop_oldest();
@@ -169,7 +175,7 @@ impl Core {
     }
 
     pub(crate) fn map_failed(&self, error: PageError) -> Rc<Failure> {
-        self.health.fail("folding the log into the map", std::io::Error::other(error))
+        self.health.fail("folding the log into the map", std::io::Error::other(error.to_string()))
     }
 }
 

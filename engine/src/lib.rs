@@ -22,6 +22,10 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+#[cfg(feature = "canary")]
+pub mod canary;
+#[cfg(not(feature = "canary"))]
+mod canary;
 mod catalog;
 mod check;
 mod compress;

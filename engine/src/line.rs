@@ -108,8 +108,4 @@ impl Lines {
         lines.sort_unstable_by_key(|l| l.id);
         lines
     }
-
-    pub(crate) fn overlay_pieces(&self) -> usize {
-        self.0.borrow().values().map(|l| l.overlay.borrow().len()).sum()
-    }
 }

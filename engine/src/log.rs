@@ -19,6 +19,7 @@ use std::rc::Rc;
 use treering_format::record::Descriptor;
 use treering_format::units::{LineId, LogAddress, Mount, OrderNumber, RecordSequence, SegmentId, SlotIndex, StoreId};
 
+use crate::canary::{self, Canary};
 use crate::disk::{BLOCK, Disk};
 use crate::error::Failure;
 use crate::health::Health;
@@ -28,8 +29,8 @@ use crate::overlay::{Piece, Place};
 use crate::segments::Segments;
 
 pub(crate) mod arena;
-mod room;
 pub(crate) mod replay;
+mod room;
 mod seal;
 mod sync;
 
@@ -186,6 +187,9 @@ impl Log {
         let count = data.len() as u64 / BLOCK;
         let order = {
             let mut state = self.shared.state.borrow_mut();
+            if canary::is(Canary::AbsorbAcrossRecords) && state.absorb_into_sealed(line, block, data) {
+                return OrderNumber(state.next_order.0 - 1);
+            }
             let position = state.arena.fill(data);
             let order = state.publish(line.id, block, count, EntryKind::Data, position);
             line.overlay.borrow_mut().active().insert(Piece { block, count, place: Place::Arena { position } });
@@ -237,10 +241,6 @@ impl Log {
         self.shared.state.borrow().sealed_bytes
     }
 
-    pub(crate) fn mount(&self) -> Mount {
-        self.shared.identity.mount
-    }
-
     pub(crate) fn next_segment(&self) -> SegmentId {
         self.shared.state.borrow().next_segment
     }
@@ -285,6 +285,22 @@ impl State {
         self.arena.publish(&Entry { order, line, block, count, kind, position });
         self.next_order = OrderNumber(order.0 + 1);
         order
+    }
+
+    /// What must never happen: the payload of a sealed record changes.
+    fn absorb_into_sealed(&self, line: &Line, block: u64, data: &[u8]) -> bool {
+        let mut overlay = line.overlay.borrow_mut();
+        let end = block + data.len() as u64 / BLOCK;
+        let Some(Piece { place: Place::Log { position, .. }, count, .. }) =
+            overlay.active().overlapping(block, end).next()
+        else {
+            return false;
+        };
+        let whole = count == end - block && self.arena.is_resident(position);
+        if whole {
+            self.arena.overwrite(position, data);
+        }
+        whole
     }
 
     fn touch(&mut self, line: LineId, block: u64, count: u64, payload: u64, now: u64) {

@@ -91,10 +91,6 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    pub(crate) fn len(&self) -> usize {
-        self.pieces.len()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
@@ -137,16 +133,10 @@ impl Layer {
 
     /// Pieces that touch `[from, to)`, clipped to it, in block order.
     pub(crate) fn overlapping(&self, from: u64, to: u64) -> impl Iterator<Item = Piece> + '_ {
-        let left = self
-            .pieces
-            .range(..from)
-            .next_back()
-            .filter(move |(block, (count, _))| **block + count > from);
+        let left = self.pieces.range(..from).next_back().filter(move |(block, (count, _))| **block + count > from);
         left.into_iter()
             .chain(self.pieces.range(from..to))
-            .map(move |(&block, (count, place))| {
-                Piece { block, count: *count, place: place.clone() }.clip(from, to)
-            })
+            .map(move |(&block, (count, place))| Piece { block, count: *count, place: place.clone() }.clip(from, to))
     }
 
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
@@ -167,10 +157,6 @@ impl Overlay {
 
     pub(crate) fn active(&mut self) -> &mut Layer {
         self.layers.back_mut().expect("an overlay has an active layer")
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.layers.iter().map(Layer::len).sum()
     }
 
     /// Closes the active layer. Every piece in it must be sealed: a closed layer is merged without another look.

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use treering_format::checkpoint::{Slot, SlotState};
 use treering_format::units::{CheckpointSequence, LogAddress, RecordSequence, SegmentId, SlotIndex};
 
+use crate::canary::{self, Canary};
 use crate::log::Frontier;
 use crate::map::Tree;
 use crate::pages::{PageError, Pages};
@@ -90,11 +91,6 @@ impl Segments {
 
     pub(crate) fn contains(&self, slot: SlotIndex) -> bool {
         (slot.0 as usize) < self.0.borrow().slots.len()
-    }
-
-    /// Whether a slot may hold a segment that the table does not know: one that the log opened after the checkpoint.
-    pub(crate) fn is_free(&self, slot: SlotIndex) -> bool {
-        self.0.borrow().slots.get(slot.0 as usize).is_some_and(|s| s.state == SlotState::Free)
     }
 
     pub(crate) fn free_list(&self) -> Vec<SlotIndex> {
@@ -178,11 +174,7 @@ impl Segments {
     }
 
     /// Brings the bitmaps of these segments into memory, for `set` and `clear`.
-    pub(crate) async fn load_bits(
-        &self,
-        pages: &Pages,
-        ids: impl Iterator<Item = SegmentId>,
-    ) -> Result<(), PageError> {
+    pub(crate) async fn load_bits(&self, pages: &Pages, ids: impl Iterator<Item = SegmentId>) -> Result<(), PageError> {
         for id in ids {
             if self.0.borrow().live.contains_key(&id) {
                 continue;
@@ -191,8 +183,9 @@ impl Segments {
             let stored = tree.get(pages, id.0).await?;
             let blocks = self.0.borrow().segment_blocks;
             let bits = match stored {
-                Some(bytes) => LiveBits::decode(&bytes, blocks)
-                    .map_err(|what| PageError::value_damaged("liveness", id.0, what))?,
+                Some(bytes) => {
+                    LiveBits::decode(&bytes, blocks).map_err(|what| PageError::value_damaged("liveness", id.0, what))?
+                }
                 None => LiveBits::empty(blocks),
             };
             self.0.borrow_mut().live.entry(id).or_insert(Live { bits, dirty: false });
@@ -249,6 +242,10 @@ impl Segments {
                 if dead {
                     let segment = state.by_segment.remove(&id).expect("listed above");
                     state.slots[segment.slot.0 as usize].state = SlotState::FreedInWindow(sequence);
+                    if canary::is(Canary::SlotReusedAtOnce) {
+                        state.slots[segment.slot.0 as usize].state = SlotState::Free;
+                        state.free.insert((false, segment.slot));
+                    }
                     state.live.remove(&id);
                     freed += 1;
                     if known.contains(&id.0) {
@@ -340,14 +337,6 @@ impl Segments {
 
     pub(crate) fn slot_count(&self) -> u64 {
         self.0.borrow().slots.len() as u64
-    }
-
-    pub(crate) fn known(&self) -> Vec<(SegmentId, SlotIndex)> {
-        self.0.borrow().by_segment.iter().map(|(id, s)| (*id, s.slot)).collect()
-    }
-
-    pub(crate) fn slot_states(&self) -> Vec<SlotState> {
-        self.0.borrow().slots.iter().map(|s| s.state).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use treering_format::units::{Incarnation, OrderNumber, StoreId};
+use treering_format::units::{Incarnation, OrderNumber, SegmentId, StoreId};
 use treering_io::{Io, Task};
 
 use crate::cache::DataCache;
@@ -19,7 +19,7 @@ use crate::fold::Fold;
 use crate::health::Health;
 use crate::limits::Limits;
 use crate::line::Lines;
-use crate::log::{FullPolicy, Log, LogFigures, Pressure, Room};
+use crate::log::{Log, LogFigures, Pressure, Room};
 use crate::map::Tree;
 use crate::pages::Pages;
 use crate::readers::Readers;
@@ -58,6 +58,8 @@ pub(crate) struct Core {
     pub fold_turn: Turn,
     /// Bytes this process had sealed at the last checkpoint's F.
     pub checkpoint_bytes: Cell<u64>,
+    /// The first segment that this process opened in the log.
+    pub first_segment: SegmentId,
     pub superblock: SuperblockCell,
     pub arena_path: std::path::PathBuf,
 }
@@ -76,7 +78,7 @@ impl Core {
 /// A handle of an open store.
 #[derive(Clone)]
 pub struct Store {
-    core: Rc<Core>,
+    pub(crate) core: Rc<Core>,
     /// Dropped with the last handle: ends the background work.
     _background: Rc<Vec<Task<()>>>,
 }

@@ -127,7 +127,10 @@ impl Arena {
 
     /// Writes the entry of an operation: from here on it survives the process.
     pub(crate) fn publish(&mut self, entry: &Entry) {
-        assert!(entry.order.0 <= self.released_order.0 + self.entries, "an entry never replaces one that is still needed");
+        assert!(
+            entry.order.0 <= self.released_order.0 + self.entries,
+            "an entry never replaces one that is still needed"
+        );
         let payload = match entry.kind {
             EntryKind::Data => fold_checksums(self.checksums(entry.position, entry.count)),
             EntryKind::Hole | EntryKind::Zero | EntryKind::Cut => 0,
@@ -165,6 +168,11 @@ impl Arena {
 
     pub(crate) fn copy_out(&self, position: u64, into: &mut [u8]) {
         self.memory.copy_out(self.payload_offset(position), into);
+    }
+
+    /// Writes over payload in place: for the canary that breaks the rule against it.
+    pub(crate) fn overwrite(&self, position: u64, data: &[u8]) {
+        self.memory.copy_in(self.payload_offset(position), data);
     }
 
     /// A run never wraps: when it would, the blocks up to the end of the memory are skipped.

@@ -41,6 +41,8 @@ pub(crate) struct Pressure {
     pub dirty_nodes: Cell<u64>,
     /// Checkpoints written by this process.
     pub checkpoints: Cell<u64>,
+    /// The newest operation when the store was last found full: nothing can have come back before another one.
+    pub full_at: Cell<u64>,
     pub wake: Notify,
 }
 
@@ -105,7 +107,10 @@ impl Room {
             // What is dead may come back: a slot freed now is usable after this checkpoint and one more.
             let seen = *checkpoints_seen.get_or_insert(self.pressure.checkpoints.get());
             let tried = self.pressure.checkpoints.get() - seen;
-            if self.policy == FullPolicy::Error && tried >= CHECKPOINTS_TO_FREE {
+            let published = self.log.published().0;
+            let hopeless = tried >= CHECKPOINTS_TO_FREE || self.pressure.full_at.get() == published;
+            if self.policy == FullPolicy::Error && hopeless {
+                self.pressure.full_at.set(published);
                 return Err(VolumeError::NoSpace { needed_blocks: cost, free_blocks: free.available() });
             }
             if tried < CHECKPOINTS_TO_FREE {

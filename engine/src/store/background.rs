@@ -40,8 +40,8 @@ impl Core {
                 || sealed - self.checkpoint_bytes.get() >= self.limits.checkpoint_log_bytes
                 || dirty >= self.limits.dirty_node_bytes
                 || self.pressure.held.get() > 0 && self.segments.counts().freed > 0;
-            let fold = self.pressure.fold.get()
-                || sealed - self.fold.borrow().reached_bytes >= self.limits.fold_log_bytes;
+            let fold =
+                self.pressure.fold.get() || sealed - self.fold.borrow().reached_bytes >= self.limits.fold_log_bytes;
             // Errors stop the store; the next look at its health ends this loop.
             if checkpoint {
                 let _ = self.write_checkpoint().await;
@@ -65,7 +65,9 @@ impl Core {
             let now = self.log.figures().syncs;
             let flushing = now > syncs + 1;
             syncs = now;
-            let Some(slot) = self.segments.unwritten_free(self.limits.zeroed_slots).filter(|_| flushing) else { continue };
+            let Some(slot) = self.segments.unwritten_free(self.limits.zeroed_slots).filter(|_| flushing) else {
+                continue;
+            };
             if !self.segments.reserve_slot(slot) {
                 continue;
             }

@@ -75,7 +75,8 @@ pub(super) async fn create(io: &Io, path: &Path, options: &CreateOptions) -> Res
     let mut incarnation = [0; 16];
     io.fill_random(&mut incarnation);
     let store_id = StoreId(id);
-    let checkpoint = first_checkpoint(&disk, store_id, zeroed).await.map_err(failed("writing the first checkpoint of"))?;
+    let checkpoint =
+        first_checkpoint(&disk, store_id, zeroed).await.map_err(failed("writing the first checkpoint of"))?;
     disk.sync().await.map_err(failed("syncing"))?;
     let superblock = Superblock {
         version: VERSION,
@@ -99,7 +100,9 @@ pub(super) async fn create(io: &Io, path: &Path, options: &CreateOptions) -> Res
 fn open_or_make(io: &Io, path: &Path) -> Result<(File, bool), StoreError> {
     let options = |create_new| FileOptions { create_new, write: true, lock: true, direct: Direct::Auto };
     let opened = match io.open_file(path, &options(false)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => io.open_file(path, &options(true)).map(|f| (f, false)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            io.open_file(path, &options(true)).map(|f| (f, false))
+        }
         other => other.map(|f| (f, true)),
     };
     opened.map_err(|source| match source.kind() {
@@ -127,7 +130,8 @@ async fn zero_slot(disk: &Disk, slot: SlotIndex) -> std::io::Result<()> {
 /// A checkpoint of an empty store: slot 0 holds pages, of which only the blob itself is used.
 async fn first_checkpoint(disk: &Disk, store_id: StoreId, zeroed: u64) -> std::io::Result<CheckpointRef> {
     let geometry = disk.geometry();
-    let pages = Pages::new(disk.io().clone(), disk.file().clone(), geometry.data_start, geometry.segment_blocks, 1 << 20);
+    let pages =
+        Pages::new(disk.io().clone(), disk.file().clone(), geometry.data_start, geometry.segment_blocks, 1 << 20);
     let mut page_slots = 0;
     let blob_page = loop {
         pages.add_slot(SlotIndex(page_slots));

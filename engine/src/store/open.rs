@@ -19,6 +19,7 @@ use super::remains::{self, Leftover};
 use super::superblock::{self, SuperblockCell};
 use super::{Core, Store, background};
 use crate::cache::DataCache;
+use crate::canary::{self, Canary};
 use crate::catalog::Catalog;
 use crate::disk::{BLOCK, Disk, Geometry};
 use crate::error::StoreError;
@@ -192,7 +193,8 @@ async fn load(
     let start = reference.blob_page.0.checked_mul(BLOCK).filter(|s| *s >= geometry.data_start);
     let start = start.filter(|s| s.checked_add(reference.blob_bytes).is_some_and(|e| e <= end));
     let start = start.ok_or_else(|| format!("its blob at page {} lies outside the store", reference.blob_page))?;
-    let bytes = disk.read_bytes(start, reference.blob_bytes.next_multiple_of(BLOCK)).await.map_err(|e| e.to_string())?;
+    let bytes =
+        disk.read_bytes(start, reference.blob_bytes.next_multiple_of(BLOCK)).await.map_err(|e| e.to_string())?;
     let blob = &bytes[..reference.blob_bytes as usize];
     let sum = crc32fast::hash(blob);
     if sum != reference.blob_crc {
@@ -246,6 +248,7 @@ fn find_leftover(
         return Ok(None);
     }
     match remains::find(io, superblock, dir, replayed.frontier.order)? {
+        Ok(_) if canary::is(Canary::ArenaNotReplayed) => Ok(None),
         Ok(leftover) => Ok(Some(leftover)),
         Err(_) if options.accept_loss => {
             report.incarnation_changed = true;
@@ -347,6 +350,7 @@ fn assemble(
         first_slot: entry.map_or(SlotIndex(0), |m| m.first_slot),
         previous_segment: replayed.last_segment,
     };
+    let start_segment = start.first_segment;
     let writer = Writer { store: begin.store_id, mount: begin.mount };
     let log = Log::begin(
         disk.clone(),
@@ -376,6 +380,7 @@ fn assemble(
         fold: RefCell::new(Fold { reached, reached_bytes: 0, cuts }),
         fold_turn: Turn::new(),
         checkpoint_bytes: Cell::new(0),
+        first_segment: start_segment,
         superblock,
         arena_path,
         limits,
@@ -388,7 +393,7 @@ fn apply(record: &Record, lines: &Lines, catalog: &mut Catalog, cuts: &mut Vec<D
         let (line, piece) = match descriptor {
             Descriptor::Data(data) => {
                 let extent = Rc::new(SealedExtent {
-                    address: record.payload_address(data.payload),
+                    address: record.header.payload_address(data.payload),
                     encoding: data.encoding,
                     blocks: u32::from(data.count),
                     stored_blocks: match data.encoding {
@@ -431,7 +436,8 @@ fn make_arena(
     // A reader publishes nothing; its arena is as small as can be, and has no name.
     let (bytes, entries) =
         if options.read_only { (BLOCK, 1) } else { (options.limits.arena_bytes, options.limits.arena_entries) };
-    let path = if options.read_only { path.with_extension(format!("{:016x}", io.random_u64())) } else { path.to_owned() };
+    let path =
+        if options.read_only { path.with_extension(format!("{:016x}", io.random_u64())) } else { path.to_owned() };
     let memory =
         io.open_shared_memory(&path, arena::file_bytes(bytes, entries)).map_err(failed("making the shared memory"))?;
     if options.read_only {

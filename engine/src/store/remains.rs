@@ -57,9 +57,11 @@ pub(crate) fn find(
     let mut best: Option<(PathBuf, Remains)> = None;
     let mut missing = (arena_path(superblock, superblock.mount, dir), String::from("is not there"));
     for (mount, path) in arena_files(superblock, dir) {
-        let existing = io
-            .existing_shared_memory(&path)
-            .map_err(|source| StoreError::Io { doing: "opening the arena", path: path.clone(), source })?;
+        let existing = io.existing_shared_memory(&path).map_err(|source| StoreError::Io {
+            doing: "opening the arena",
+            path: path.clone(),
+            source,
+        })?;
         let Some(memory) = existing else { continue };
         let identity = Identity { boot: io.boot_id(), store: superblock.store_id, mount };
         match Remains::open(memory, &identity) {

@@ -82,9 +82,10 @@ fn describe(parts: Vec<(u64, u64, bool, bool)>, offset: u64, end: u64, known: u6
         if from >= to {
             continue;
         }
+        let full = extents.len() == max;
         match extents.last_mut() {
             Some(last) if last.hole == hole && last.zero == zero => last.len += to - from,
-            _ if extents.len() == max => break,
+            _ if full => break,
             _ => extents.push(Extent { len: to - from, hole, zero }),
         }
     }

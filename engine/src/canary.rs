@@ -1,0 +1,57 @@
+//! Deliberately broken variants of the engine. Each breaks one rule that the checks must notice; the simulator runs them and
+//! fails if it finds nothing. Without the feature `canary` every question here is answered no at compile time.
+
+/// A rule to break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// A flush is answered without a sync (O1).
+    FlushWithoutSync,
+    /// Replay goes on past a record that does not continue the chain (O2).
+    ReplayIgnoresChain,
+    /// Replay takes a record whose payload is torn (O3).
+    TornRecordAccepted,
+    /// A freed slot is used again before any checkpoint (O4).
+    SlotReusedAtOnce,
+    /// Reads do not verify checksums (O9).
+    ChecksumIgnored,
+    /// What a dead server left in shared memory is not published again (O12).
+    ArenaNotReplayed,
+    /// A lone durable write answers a flush although earlier records were only written.
+    DurableWriteTrustsEarlier,
+    /// A rewrite goes into the payload of a record that was sealed already.
+    AbsorbAcrossRecords,
+    /// What a merge displaces stays live.
+    OverlayLeak,
+    /// The checkpoint shows records that were never synced.
+    FoldAheadOfDurability,
+    /// Liveness of what is replayed is taken as known.
+    ReplayDoesNotSetBits,
+}
+
+#[cfg(feature = "canary")]
+mod on {
+    use std::cell::Cell;
+
+    thread_local! {
+        static BROKEN: Cell<Option<super::Canary>> = const { Cell::new(None) };
+    }
+
+    /// Breaks one rule for every store opened by this thread, until it is set again.
+    pub fn set(canary: Option<super::Canary>) {
+        BROKEN.set(canary);
+    }
+
+    pub(crate) fn is(canary: super::Canary) -> bool {
+        BROKEN.get() == Some(canary)
+    }
+}
+
+#[cfg(feature = "canary")]
+pub(crate) use on::is;
+#[cfg(feature = "canary")]
+pub use on::set;
+
+#[cfg(not(feature = "canary"))]
+pub(crate) const fn is(_: Canary) -> bool {
+    false
+}

@@ -1,0 +1,235 @@
+//! The store through its door, on a simulated host: one promise each. Histories with crashes at every step are in `proptests`.
+
+use std::path::{Path, PathBuf};
+
+use treering_engine::{CompressionMode, CreateOptions, Limits, NewVolume, OpenOptions, Store, VolumeError, Zeroing};
+use treering_io::Io;
+use treering_io::sim::Host;
+
+const MIB: u64 = 1 << 20;
+
+fn store() -> PathBuf {
+    PathBuf::from("/store")
+}
+
+fn host(bytes: u64) -> Host {
+    let host = Host::new(7);
+    host.add_disk(&store(), bytes);
+    host
+}
+
+fn options() -> OpenOptions {
+    let limits = Limits { arena_bytes: 4 * MIB, arena_entries: 4096, data_cache_bytes: MIB, ..Limits::default() };
+    OpenOptions { limits, arena_dir: Some("/shm".into()), ..OpenOptions::default() }
+}
+
+async fn create(io: &Io) {
+    let options = CreateOptions { size: None, sparse: true, segment_blocks: 256 };
+    Store::create(io, &store(), &options).await.expect("a new store");
+}
+
+async fn open(io: &Io) -> Store {
+    Store::open(io, &store(), &options()).await.expect("the store opens").0
+}
+
+fn volume(name: &str, size_bytes: u64) -> NewVolume {
+    NewVolume { name: name.into(), size_bytes, compression: CompressionMode::Auto }
+}
+
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut x = seed | 1;
+    let mut step = || {
+        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (x >> 33) as u8
+    };
+    (0..bytes).map(|_| step()).collect()
+}
+
+async fn is_clean(store: &Store) {
+    let report = store.check(true, &mut |_| {}).await.expect("a check");
+    assert_eq!(report.findings, Vec::new());
+}
+
+/// Runs one life of a process on the host.
+fn life<T>(host: &Host, body: impl AsyncFnOnce(Io) -> T) -> T {
+    let mut runtime = host.runtime();
+    let io = runtime.io();
+    runtime.run_sim(async move { body(io).await }).expect("no crash was asked for")
+}
+
+#[test]
+fn what_was_written_is_read_back_before_and_after_the_fold() {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("shop", &[volume("pg", 8 * MIB)]).await.unwrap();
+        let pg = store.volume("shop", "pg").unwrap();
+        let data = noise(1, 100_000);
+        pg.write(12_345, &data, false).await.unwrap();
+        assert_eq!(&pg.read(12_345, data.len()).await.unwrap()[..], &data[..]);
+        store.fold().await.unwrap();
+        assert_eq!(&pg.read(12_345, data.len()).await.unwrap()[..], &data[..]);
+        store.checkpoint().await.unwrap();
+        assert_eq!(&pg.read(12_345, data.len()).await.unwrap()[..], &data[..]);
+        assert!(pg.read(0, 12_345).await.unwrap().iter().all(|b| *b == 0), "what was never written reads as zeros");
+        is_clean(&store).await;
+    });
+}
+
+#[test]
+fn a_closed_store_opens_with_everything_in_it() {
+    let host = host(64 * MIB);
+    let data = noise(2, 300_000);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("shop", &[volume("pg", 8 * MIB), volume("redis", MIB)]).await.unwrap();
+        store.volume("shop", "pg").unwrap().write(4096, &data, false).await.unwrap();
+        store.volume("shop", "redis").unwrap().write(0, b"hello", false).await.unwrap();
+        store.close().await.unwrap();
+    });
+    life(&host, async |io| {
+        let (store, report) = Store::open(&io, &store(), &options()).await.unwrap();
+        assert!(report.clean && report.replayed_records == 0, "{report:?}");
+        assert_eq!(&store.volume("shop", "pg").unwrap().read(4096, data.len()).await.unwrap()[..], &data[..]);
+        assert_eq!(&store.volume("shop", "redis").unwrap().read(0, 5).await.unwrap()[..], b"hello");
+        is_clean(&store).await;
+    });
+}
+
+#[test]
+fn an_acknowledged_write_survives_the_death_of_the_process_unflushed() {
+    let host = host(64 * MIB);
+    let data = noise(3, 50_000);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("main", 8 * MIB)]).await.unwrap();
+        store.volume("d", "main").unwrap().write(0, &data, false).await.unwrap();
+    });
+    host.process_crash();
+    life(&host, async |io| {
+        let (store, report) = Store::open(&io, &store(), &options()).await.unwrap();
+        assert!(!report.incarnation_changed && report.republished > 0, "{report:?}");
+        assert_eq!(&store.volume("d", "main").unwrap().read(0, data.len()).await.unwrap()[..], &data[..]);
+        is_clean(&store).await;
+    });
+}
+
+#[test]
+fn a_flushed_write_survives_power_loss_and_the_incarnation_changes() {
+    let host = host(64 * MIB);
+    let data = noise(4, 50_000);
+    let before = life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("main", 8 * MIB)]).await.unwrap();
+        let main = store.volume("d", "main").unwrap();
+        main.write(0, &data, false).await.unwrap();
+        main.flush().await.unwrap();
+        store.incarnation()
+    });
+    host.host_crash();
+    life(&host, async |io| {
+        let store = open(&io).await;
+        assert_ne!(store.incarnation(), before);
+        assert_eq!(&store.volume("d", "main").unwrap().read(0, data.len()).await.unwrap()[..], &data[..]);
+        is_clean(&store).await;
+    });
+}
+
+#[test]
+fn trims_of_any_size_read_as_zeros_and_cost_one_descriptor() {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("main", 4 << 50)]).await.unwrap();
+        let main = store.volume("d", "main").unwrap();
+        main.write(MIB, &noise(5, 20_000), false).await.unwrap();
+        let records = store.status().log.records;
+        main.zero(1000, (4 << 50) - 2000, Zeroing::Hole, true).await.unwrap();
+        assert!(store.status().log.records - records <= 2, "a trim of 4 PiB is one descriptor");
+        assert!(main.read(MIB, 20_000).await.unwrap().iter().all(|b| *b == 0));
+        store.fold().await.unwrap();
+        assert!(main.read(MIB, 20_000).await.unwrap().iter().all(|b| *b == 0));
+        let extents = main.extents(0, 4 << 50, 16).await.unwrap();
+        assert!(extents.iter().all(|e| e.zero || e.len <= 8192), "{extents:?}");
+        is_clean(&store).await;
+    });
+}
+
+#[test]
+fn a_full_store_says_so_before_it_acknowledges_and_stays_whole() {
+    let host = host(16 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("main", 64 * MIB)]).await.unwrap();
+        let main = store.volume("d", "main").unwrap();
+        let mut written = Vec::new();
+        for i in 0..16u64 {
+            let data = noise(i + 10, MIB as usize);
+            match main.write(i * MIB, &data, true).await {
+                Ok(()) => written.push((i, data)),
+                Err(VolumeError::NoSpace { .. }) => break,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!((2..16).contains(&written.len()), "{} MiB fitted", written.len());
+        for (i, data) in &written {
+            assert_eq!(&main.read(i * MIB, data.len()).await.unwrap()[..], &data[..]);
+        }
+        is_clean(&store).await;
+        store.close().await.expect("a full store closes");
+    });
+}
+
+#[test]
+fn wholly_dead_segments_come_back() {
+    let host = host(32 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("main", 2 * MIB)]).await.unwrap();
+        let main = store.volume("d", "main").unwrap();
+        for round in 0..200u64 {
+            main.write(0, &noise(round, 2 * MIB as usize), false).await.unwrap();
+        }
+        assert_eq!(&main.read(0, 2 * MIB as usize).await.unwrap()[..], &noise(199, 2 * MIB as usize)[..]);
+        is_clean(&store).await;
+    });
+}
+
+#[test]
+fn a_volume_that_grows_shows_zeros_and_one_in_use_does_not_shrink() {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("main", MIB)]).await.unwrap();
+        let main = store.volume("d", "main").unwrap();
+        main.write(MIB - 4096, &noise(1, 4096), false).await.unwrap();
+        assert!(store.resize_volume("d", "main", 512 * 1024).await.is_err(), "a client holds it");
+        store.resize_volume("d", "main", 2 * MIB).await.unwrap();
+        assert_eq!(main.size(), 2 * MIB);
+        drop(main);
+        store.resize_volume("d", "main", 4096 + 512).await.unwrap();
+        store.resize_volume("d", "main", MIB).await.unwrap();
+        let main = store.volume("d", "main").unwrap();
+        assert!(main.read(0, MIB as usize).await.unwrap().iter().all(|b| *b == 0), "what was cut off is gone");
+        is_clean(&store).await;
+    });
+}
+
+#[test]
+fn a_store_is_opened_once() {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        let _held = open(&io).await;
+        let second = Store::open(&io, Path::new("/store"), &options()).await;
+        assert!(matches!(second, Err(treering_engine::StoreError::Locked { .. })));
+    });
+}
