@@ -8,6 +8,7 @@ fails is reported as a failure of the test: a lab that leaves mounts behind pois
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -143,3 +144,9 @@ def need_programs(*programs):
 def need_root():
     if os.geteuid() != 0:
         raise Skip("needs root (mounts and loop devices)")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

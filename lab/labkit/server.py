@@ -9,9 +9,10 @@ import os
 import time
 from pathlib import Path
 
-from labkit.scene import PROJECT, Failure, Skip, need_programs, wait_until
+from labkit.scene import PROJECT, Failure, Skip, free_port, need_programs, wait_until
 
 DOT = "lab"
+GUEST_STORE = "768M"  # a guest has a small disk
 
 
 def size_in_bytes(text):
@@ -40,6 +41,9 @@ def server_class():
 
 def server_kind():
     return os.environ.get("TREERING_LAB_SERVER", "treering")
+
+
+WITHOUT_SYNC = "a stand-in that lies about flushes"
 
 
 class Server:
@@ -90,6 +94,7 @@ class Server:
 
 class Treering(Server):
     name = "treering"
+    trim_promise = "trimmed-reads-zeros"
 
     def command(self, *arguments, status=0):
         return self.scene.run([treering_binary(), *arguments], env=self.environment, status=status)
@@ -107,6 +112,20 @@ class Treering(Server):
         argv = [str(treering_binary()), "--store", self.store, "serve", *listen, *self.arguments]
         self.spawn(argv, lambda: "ready" in self.process.output().split())
 
+    def start_on(self, store):
+        """Serves a store that exists already."""
+        self.store = store
+        self.start()
+
+    @staticmethod
+    def guest_script(guest, size, binary=None):
+        """Shell functions that create and serve a store inside a guest."""
+        inside = guest.give(binary or treering_binary(), "treering")
+        return f"""
+create() {{ {inside} store init "$STORE" --size {GUEST_STORE} && {inside} --store "$STORE" init {DOT} --volume main={size}; }}
+serve() {{ exec {inside} --store "$STORE" serve --socket "$SOCKET" --control /tmp/control.sock --data-cache 32M --node-cache 32M; }}
+"""
+
     def check(self):
         """Everything in the store recomputed from its roots; the store must not be served."""
         return self.command("store", "check", self.store)
@@ -119,6 +138,7 @@ class Nbdkit(Server):
     """The stand-in: a folder with one file per volume."""
 
     name = "nbdkit"
+    trim_promise = "trim-promises-nothing"  # on a device its trims may leave the old data
 
     def create(self):
         need_programs("nbdkit")
@@ -134,12 +154,19 @@ class Nbdkit(Server):
         argv = ["nbdkit", "-f", "-P", pid_file, *listen, "file", f"dir={self.store}"]
         self.spawn(argv, lambda: pid_file.exists() and pid_file.stat().st_size > 0)
 
+    def start_on(self, store):
+        """Serves one file or device as it is, whatever export is asked for."""
+        pid_file = self.scene.path("nbdkit.pid")
+        self.spawn(["nbdkit", "-f", "-P", pid_file, "-U", self.socket, "file", store], pid_file.exists)
+
+    @staticmethod
+    def guest_script(guest, size, binary=None):
+        without_sync = "--filter=cache" if binary == WITHOUT_SYNC else ""
+        unsafe = "cache=unsafe" if binary == WITHOUT_SYNC else ""
+        return f"""
+create() {{ [ -b "$STORE" ] || truncate -s {size} "$STORE"; }}
+serve() {{ exec nbdkit -f -U "$SOCKET" {without_sync} file "$STORE" {unsafe}; }}
+"""
+
     def check(self):
         return "nbdkit has no check"
-
-
-def free_port():
-    import socket
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
