@@ -11,20 +11,17 @@ use treering_nbd_server::server::Options;
 
 #[test]
 fn what_was_written_is_read_back_at_sizes_around_every_edge() {
-    let sizes = [1, 511, 512, 513, 4095, 4096, 16384, 16385, 65507, 65508, 65509, 65536, 65537, 1 << 20, 32 << 20];
+    let sizes = [1, 511, 512, 513, 4095, 4096, 16384, 16385, 65507, 65508, 65509, 65536, 65537, 1 << 20];
     for terms in [STRUCTURED, Terms::default()] {
         simulate(1, |io| async move {
             let (_server, _) = shop(&io, 64 * MIB, Options::default());
             let mut client = Client::attach(&io, "shop.pg", terms).await;
             for (salt, len) in sizes.into_iter().enumerate() {
-                let data = pattern(len, salt as u8);
-                for offset in [0, 12_345, 64 * MIB - len as u64].into_iter().filter(|at| at + len as u64 <= 64 * MIB) {
-                    assert_eq!(client.ask_write(offset, &data).await.errno, 0);
-                    let reply = client.ask(0, wire::CMD_READ, offset, len as u32).await;
-                    assert_eq!(reply.errno, 0);
-                    assert!(reply.data == data, "{len} bytes at {offset} came back changed");
+                for offset in [0, 12_345, 64 * MIB - len as u64] {
+                    client.echo(offset, &pattern(len, salt as u8)).await;
                 }
             }
+            client.echo(12_345, &pattern(32 << 20, 7)).await;
             let past = client.ask_write(64 * MIB - 511, &[0; 512]).await;
             assert_eq!(past.errno, 28);
             assert_eq!(client.ask(0, wire::CMD_READ, 64 * MIB - 511, 512).await.errno, 22);

@@ -1,6 +1,7 @@
 //! A client that says exactly what a test tells it to, and a device that takes its time.
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod background;
 pub mod device;
 
 use std::collections::HashMap;
@@ -58,6 +59,8 @@ pub struct Client {
     io: Io,
     socket: Socket,
     received: Vec<u8>,
+    /// How much of it was taken.
+    used: usize,
     structured: bool,
     /// Lengths of reads under way: a simple reply does not say its own.
     reads: HashMap<u64, u32>,
@@ -72,7 +75,7 @@ impl Client {
 
     pub async fn over(io: &Io, socket: Socket) -> Client {
         let mut client =
-            Client { io: io.clone(), socket, received: Vec::new(), structured: false, reads: HashMap::new() };
+            Client { io: io.clone(), socket, received: Vec::new(), used: 0, structured: false, reads: HashMap::new() };
         assert_eq!(client.take(18).await.expect("a greeting"), b"NBDMAGICIHAVEOPT\x00\x03");
         client.send(&3_u32.to_be_bytes()).await;
         client
@@ -149,6 +152,14 @@ impl Client {
         self.reply().await.expect("an answer")
     }
 
+    /// Writes, reads back and compares.
+    pub async fn echo(&mut self, offset: u64, data: &[u8]) {
+        assert_eq!(self.ask_write(offset, data).await.errno, 0);
+        let reply = self.ask(0, wire::CMD_READ, offset, data.len() as u32).await;
+        assert_eq!(reply.errno, 0);
+        assert!(reply.data == data, "{} bytes at {offset} came back changed", data.len());
+    }
+
     /// The next reply; nothing if the server closed the connection.
     pub async fn reply(&mut self) -> Option<Reply> {
         let magic = u32_at(&self.take(4).await?, 0);
@@ -180,7 +191,8 @@ impl Client {
 
     /// Exactly `count` bytes; nothing if the server closed the connection before.
     pub async fn take(&mut self, count: usize) -> Option<Vec<u8>> {
-        while self.received.len() < count {
+        while self.received.len() - self.used < count {
+            self.received.drain(..std::mem::take(&mut self.used));
             let room = Buffer::with_len((count - self.received.len()).clamp(4096, 1 << 20));
             let (received, buffer) = self.io.recv(&self.socket, room, 0).await;
             match received {
@@ -188,8 +200,9 @@ impl Client {
                 Ok(some) => self.received.extend_from_slice(&buffer[..some]),
             }
         }
-        let rest = self.received.split_off(count);
-        Some(std::mem::replace(&mut self.received, rest))
+        let taken = self.received[self.used..self.used + count].to_vec();
+        self.used += count;
+        Some(taken)
     }
 
     /// The server has closed the connection, without a word more.
