@@ -33,6 +33,8 @@ pub(crate) struct NamedVolume {
     pub id: VolumeId,
     pub compression: CompressionMode,
     pub state: Rc<VolumeState>,
+    /// Its creation is durable: only then may a client have it, for what a client is told must survive.
+    pub durable: Cell<bool>,
 }
 
 /// The catalog as the fold has reached it, without the roots (the lines have those).
@@ -156,6 +158,11 @@ impl Catalog {
         None
     }
 
+    /// Everything published so far is durable.
+    pub(crate) fn all_durable(&self) {
+        self.dots.values().flat_map(|d| d.volumes.values()).for_each(|v| v.durable.set(true));
+    }
+
     pub(crate) fn volume(&self, dot: &str, volume: &str) -> Option<&NamedVolume> {
         self.dots.get(dot)?.volumes.get(volume)
     }
@@ -175,7 +182,7 @@ impl Catalog {
     ) {
         let state = Rc::new(VolumeState { line, size: Cell::new(size), users: Cell::new(0) });
         if let Some(dot) = self.dots.values_mut().find(|d| d.id == dot) {
-            dot.volumes.insert(name.to_owned(), NamedVolume { id, compression, state });
+            dot.volumes.insert(name.to_owned(), NamedVolume { id, compression, state, durable: Cell::new(false) });
         }
     }
 }

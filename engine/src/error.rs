@@ -5,9 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use treering_format::units::{LogAddress, RecordSequence};
-
 use crate::pages::PageError;
+use crate::store::Damage;
 
 /// Why the store stopped acknowledging. Kept for ever: a store that failed once stays failed until it is opened anew.
 #[derive(Debug, thiserror::Error)]
@@ -89,11 +88,8 @@ pub enum StoreError {
     Unsupported { path: PathBuf, why: String },
     #[error("size of {bytes} bytes is too small for a store: it needs at least {least}")]
     TooSmall { bytes: u64, least: u64 },
-    #[error(
-        "acknowledged data is damaged: record {sequence} at {address} ({what}), though record {attested} and all before it \
-         were known durable"
-    )]
-    Damaged { sequence: RecordSequence, address: LogAddress, attested: RecordSequence, what: String },
+    #[error("acknowledged data is damaged: {0}")]
+    Damaged(Box<Damage>),
     #[error("no checkpoint of the store can be read: {0}")]
     NoCheckpoint(String),
     #[error(
@@ -123,7 +119,7 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         matches!(
             self,
-            StoreError::Damaged { .. }
+            StoreError::Damaged(_)
                 | StoreError::NoCheckpoint(_)
                 | StoreError::Page(_)
                 | StoreError::AcknowledgedWritesMissing { .. }

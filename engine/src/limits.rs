@@ -28,6 +28,11 @@ const _: () = assert!(COMPRESSED_EXTENT_BLOCKS <= EXTENT_BLOCKS);
 const _: () = assert!(EXTENT_BLOCKS * 4 + 24 <= 1200 / 4 + 24);
 const _: () = assert!(SEGMENT_BLOCKS_MAX / 8 <= 1024);
 
+/// Blocks that one published write holds at the most, in a store with segments of this size.
+pub(crate) fn publish_blocks(segment_blocks: u32) -> u64 {
+    u64::from(segment_blocks / 8).min(256)
+}
+
 /// What one process may hold in memory, and when background work starts.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -95,8 +100,7 @@ impl Limits {
     /// Blocks of payload after which a record is sealed, for segments of this size: a record must fit a fresh segment with
     /// room to spare, whatever the last write added.
     pub(crate) fn record_blocks(&self, segment_blocks: u32) -> u64 {
-        let by_segment = u64::from(segment_blocks) / 8;
-        (self.record_bytes / 4096).clamp(1, by_segment)
+        (self.record_bytes / 4096).clamp(1, publish_blocks(segment_blocks))
     }
 
     /// Operations after which a record is sealed, so that its descriptors stay small.

@@ -47,6 +47,8 @@ struct Inner {
     cache: RefCell<NodeCache>,
     /// Reads under way, so that a page that many want is read once.
     flights: RefCell<HashMap<PageIndex, Flight>>,
+    #[cfg(test)]
+    forget_release: std::cell::Cell<Option<usize>>,
 }
 
 /// A read under way: the bell rings when it has landed or was given up.
@@ -64,6 +66,8 @@ impl Pages {
             space: RefCell::new(PageSpace::new(data_start / NODE_BYTES as u64, slot_blocks)),
             cache: RefCell::new(NodeCache::new(cache_bytes)),
             flights: RefCell::default(),
+            #[cfg(test)]
+            forget_release: Default::default(),
         }))
     }
 
@@ -101,6 +105,13 @@ impl Pages {
 
     /// No tree of this window's end holds the page any more. It stays readable until both checkpoints have moved on.
     pub fn release(&self, page: PageIndex) {
+        #[cfg(test)]
+        if self.0.forget_release.get().is_some_and(|which| {
+            self.0.forget_release.set(which.checked_sub(1));
+            which == 1
+        }) {
+            return;
+        }
         self.0.space.borrow_mut().release(page);
     }
 
@@ -154,6 +165,12 @@ impl Pages {
                 _ => {}
             }
         }
+    }
+
+    /// The canary: the n-th release from now does not happen.
+    #[cfg(test)]
+    pub(crate) fn forget_release(&self, which: usize) {
+        self.0.forget_release.set(Some(which));
     }
 
     async fn read_from_disk(&self, tree: TreeKind, reference: NodeRef) -> Result<Page, PageError> {

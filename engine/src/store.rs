@@ -17,7 +17,7 @@ use crate::disk::{BLOCK, Disk};
 use crate::error::{Failure, StoreError, VolumeError};
 use crate::fold::Fold;
 use crate::health::Health;
-use crate::limits::Limits;
+use crate::limits::{Limits, publish_blocks};
 use crate::line::Lines;
 use crate::log::{Log, LogFigures, Pressure, Room};
 use crate::map::Tree;
@@ -35,7 +35,7 @@ mod superblock;
 mod verbs;
 
 pub use create::{CreateOptions, STORE_BYTES_MIN};
-pub use open::{OpenOptions, RecoveryReport};
+pub use open::{Damage, OpenOptions, RecoveryReport};
 use superblock::SuperblockCell;
 
 /// What the rooms of an open store share. One thread; nothing here is locked.
@@ -56,6 +56,7 @@ pub(crate) struct Core {
     pub catalog_tree: RefCell<Tree>,
     pub fold: RefCell<Fold>,
     pub fold_turn: Turn,
+    pub verbs_turn: Turn,
     /// Bytes this process had sealed at the last checkpoint's F.
     pub checkpoint_bytes: Cell<u64>,
     /// The first segment that this process opened in the log.
@@ -69,9 +70,10 @@ impl Core {
         self.room.admit(blocks).await
     }
 
-    /// Blocks that one published write holds at the most.
-    pub(crate) fn record_blocks(&self) -> u64 {
-        self.limits.record_blocks(self.disk.geometry().segment_blocks)
+    /// Blocks that one published write holds at the most. It depends on the store alone, so that an arena of a process with
+    /// other limits is published again entry by entry.
+    pub(crate) fn publish_blocks(&self) -> u64 {
+        publish_blocks(self.disk.geometry().segment_blocks)
     }
 }
 

@@ -85,7 +85,7 @@ impl Volume {
     /// Writes bytes at byte `offset`; with `fua`, durable when it returns.
     pub async fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), VolumeError> {
         self.check_writable(offset, data.len() as u64)?;
-        let chunk = self.core.record_blocks() * BLOCK;
+        let chunk = self.core.publish_blocks() * BLOCK;
         let mut order = OrderNumber(0);
         let mut at = offset;
         let end = offset + data.len() as u64;
@@ -99,7 +99,7 @@ impl Volume {
             } else {
                 let bytes = ((end - at) / BLOCK * BLOCK).min(chunk);
                 self.core.admit(bytes / BLOCK).await?;
-                self.check_present()?;
+                self.check_range(at, bytes)?;
                 order = self.core.log.publish_data(&self.state.line, at / BLOCK, &rest[..bytes as usize]);
                 bytes
             };
@@ -126,7 +126,7 @@ impl Volume {
             }
             if first < last {
                 self.core.admit(0).await?;
-                self.check_present()?;
+                self.check_range(first, last - first)?;
                 let (block, count) = (first / BLOCK, (last - first) / BLOCK);
                 let allocated = zeroing == Zeroing::Allocated;
                 order = self.core.log.publish_blank(&self.state.line, block, count, allocated);
@@ -172,7 +172,8 @@ impl Volume {
             let mut whole = self.core.read_blocks(&self.state.line, block, block + 1).await?;
             whole[within..within + bytes.len()].copy_from_slice(bytes);
             self.core.admit(1).await?;
-            self.check_present()?;
+            // Admission may have waited, and the volume may have shrunk or gone meanwhile.
+            self.check_range(offset, bytes.len() as u64)?;
             if !guard.take_disturbed() {
                 return Ok(self.core.log.publish_data(&self.state.line, block, &whole));
             }
@@ -186,12 +187,13 @@ impl Volume {
         Ok(())
     }
 
+    /// Asked when a request begins, and again next to each publish.
     fn check_range(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
         let size = self.size();
         if offset.checked_add(len).is_none_or(|end| end > size) {
             return Err(VolumeError::OutOfRange { offset, len, size });
         }
-        self.check_present()
+        if self.state.line.removed.get() { Err(VolumeError::Removed) } else { Ok(()) }
     }
 
     fn check_writable(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
@@ -201,10 +203,6 @@ impl Volume {
         self.check_range(offset, len)?;
         self.core.health.check()?;
         Ok(())
-    }
-
-    fn check_present(&self) -> Result<(), VolumeError> {
-        if self.state.line.removed.get() { Err(VolumeError::Removed) } else { Ok(()) }
     }
 }
 

@@ -208,8 +208,13 @@ pub(crate) struct Remains {
 }
 
 impl Remains {
-    /// Reads the header; says what is wrong when this is not the arena of `identity`.
-    pub(crate) fn open(memory: SharedMemory, identity: &Identity) -> Result<Remains, String> {
+    /// Reads the header; says what is wrong when this is not an arena of the store in this boot.
+    pub(crate) fn open(
+        memory: SharedMemory,
+        boot: [u8; 16],
+        store: StoreId,
+        known: impl Fn(Mount) -> bool,
+    ) -> Result<Remains, String> {
         if memory.len() < HEADER_BYTES {
             return Err(format!("is too short ({} bytes)", memory.len()));
         }
@@ -220,7 +225,7 @@ impl Remains {
         if &header[0..8] != MAGIC || crc32fast::hash(&header[..72]) != sum {
             return Err("holds no arena".into());
         }
-        if header[8..24] != identity.boot || header[24..40] != identity.store.0 || number(40) != identity.mount.0 {
+        if header[8..24] != boot || header[24..40] != store.0 || !known(Mount(number(40))) {
             return Err("belongs to another store or another run of it".into());
         }
         let (blocks, entries) = (number(48), number(56));

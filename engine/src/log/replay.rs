@@ -14,13 +14,12 @@ use futures_util::future::join_all;
 use treering_format::record::{Descriptor, Encoding, Record, RecordHeader};
 use treering_format::segment::{SegmentFooter, SegmentHeader};
 use treering_format::superblock::{CheckpointRef, MountEntry, Superblock};
-use treering_format::units::{LogAddress, Mount, RecordSequence, SegmentId, SlotIndex};
+use treering_format::units::{LineId, LogAddress, Mount, RecordSequence, SegmentId, SlotIndex};
 use treering_io::Buffer;
 
 use super::{Frontier, store_tag};
 use crate::canary::{self, Canary};
 use crate::disk::{BLOCK, Disk};
-use crate::error::StoreError;
 
 /// Bytes read at once when a segment is walked.
 const WALK_BYTES: u64 = 1 << 20;
@@ -34,6 +33,21 @@ pub(crate) struct Replayed {
     pub segments: Vec<(SegmentId, SlotIndex, RecordSequence)>,
     pub last_segment: SegmentId,
     pub cut: Option<Cut>,
+    /// Acknowledged data behind the end: the store must not be written.
+    pub damage: Option<LogDamage>,
+}
+
+/// Acknowledged records that cannot be read. What is known of them is what whole headers behind the damage tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDamage {
+    /// The first record that is missing or bad, and where it should be.
+    pub sequence: RecordSequence,
+    pub address: LogAddress,
+    /// The newest record known to have been durable.
+    pub attested: RecordSequence,
+    pub why: String,
+    /// Ranges of blocks, by line, that records behind the damage had written.
+    pub(crate) lost: Vec<(LineId, u64, u64)>,
 }
 
 /// A tail that was not accepted. It was never known durable.
@@ -55,12 +69,7 @@ pub(crate) trait Slots {
     fn contains(&self, slot: SlotIndex) -> bool;
 }
 
-pub(crate) async fn replay(
-    disk: &Disk,
-    superblock: &Superblock,
-    from: &CheckpointRef,
-    slots: &impl Slots,
-) -> Result<Replayed, StoreError> {
+pub(crate) async fn replay(disk: &Disk, superblock: &Superblock, from: &CheckpointRef, slots: &impl Slots) -> Replayed {
     let mut walk = Walk {
         disk,
         store: superblock,
@@ -77,20 +86,7 @@ pub(crate) async fn replay(
         last_segment: from.next.segment(),
     };
     let later: Vec<&MountEntry> = superblock.mounts.iter().filter(|m| m.first_sequence > from.fold_sequence).collect();
-    let mut end = End::default();
-    if !from.next.is_none() {
-        end = walk.mount(None, later.first().map(|m| m.previous_end)).await?;
-    }
-    for (i, mount) in later.iter().enumerate() {
-        if walk.at.sequence.0 + 1 != mount.first_sequence.0 || walk.at.chain != mount.previous_chain {
-            return Err(damaged(
-                &walk.at,
-                superblock,
-                format!("the mount after it begins at {}", mount.first_sequence),
-            ));
-        }
-        end = walk.mount(Some(mount), later.get(i + 1).map(|m| m.previous_end)).await?;
-    }
+    let end = walk.all(from, &later).await;
     walk.finish(end).await
 }
 
@@ -109,7 +105,7 @@ struct Walk<'a, S> {
 #[derive(Default)]
 struct End {
     why: String,
-    beyond: Vec<RecordHeader>,
+    beyond: Vec<Record>,
 }
 
 /// What is known of a segment once its first block and its last were read.
@@ -123,16 +119,31 @@ struct Segment {
 }
 
 impl<S: Slots> Walk<'_, S> {
+    /// Follows every mount from the checkpoint on.
+    async fn all(&mut self, from: &CheckpointRef, later: &[&MountEntry]) -> Result<End, LogDamage> {
+        let mut end = End::default();
+        if !from.next.is_none() {
+            end = self.mount(None, later.first().map(|m| m.previous_end)).await?;
+        }
+        for (i, mount) in later.iter().enumerate() {
+            if self.at.sequence.0 + 1 != mount.first_sequence.0 || self.at.chain != mount.previous_chain {
+                return Err(self.damaged(format!("the mount after it begins with record {}", mount.first_sequence)));
+            }
+            end = self.mount(Some(mount), later.get(i + 1).map(|m| m.previous_end)).await?;
+        }
+        Ok(end)
+    }
+
     /// Follows one mount: the rest of the segment that F lies in, or a mount's first segment, and all after it, up to the
     /// address at which a later mount cut it.
-    async fn mount(&mut self, mount: Option<&MountEntry>, limit: Option<LogAddress>) -> Result<End, StoreError> {
+    async fn mount(&mut self, mount: Option<&MountEntry>, limit: Option<LogAddress>) -> Result<End, LogDamage> {
         let (id, slot, mut block) = match mount {
             Some(m) => (m.first_segment, Some(m.first_slot), 1),
             None => (self.at.next.segment(), self.slots.locate(self.at.next.segment()), self.at.next.block()),
         };
         let slot = slot.filter(|s| self.slots.contains(*s));
         let Some(slot) = slot else {
-            return Err(damaged(&self.at, self.store, format!("no slot holds segment {id}")));
+            return Err(self.damaged(format!("no slot holds segment {id}")));
         };
         self.last_segment = self.last_segment.max(id);
         if mount.is_some() {
@@ -144,10 +155,10 @@ impl<S: Slots> Walk<'_, S> {
         let mut segment = match self.open(id, slot, mount.map(|m| m.mount)).await {
             Ok(segment) => segment,
             Err(why) if mount.is_some() && limit.is_none() => return Ok(End { why, beyond: Vec::new() }),
-            Err(why) => return Err(damaged(&self.at, self.store, why)),
+            Err(why) => return Err(self.damaged(why)),
         };
         loop {
-            let end = self.segment(&segment, block, limit).await?;
+            let end = self.segment(&segment, block, limit).await;
             self.segments.push((segment.id, segment.slot, self.at.sequence));
             if limit == Some(self.at.next) {
                 return Ok(End::default());
@@ -155,13 +166,13 @@ impl<S: Slots> Walk<'_, S> {
             match self.successor(&segment).await {
                 Some(next) if !self.leads_to(&next) => {
                     if limit.is_some() {
-                        return Err(damaged(&self.at, self.store, end.why));
+                        return Err(self.damaged(end.why));
                     }
-                    return self.beyond(end, next).await;
+                    return Ok(self.beyond(end, next).await);
                 }
                 Some(next) => {
                     if limit.is_some_and(|l| l.segment() < next.id) {
-                        return Err(damaged(&self.at, self.store, "the log goes on past its end".into()));
+                        return Err(self.damaged("the log goes on past its end".into()));
                     }
                     segment = next;
                     self.last_segment = self.last_segment.max(segment.id);
@@ -171,7 +182,7 @@ impl<S: Slots> Walk<'_, S> {
                         return Ok(End::default());
                     }
                 }
-                None if limit.is_some() => return Err(damaged(&self.at, self.store, end.why)),
+                None if limit.is_some() => return Err(self.damaged(end.why)),
                 None => return Ok(end),
             }
         }
@@ -183,14 +194,14 @@ impl<S: Slots> Walk<'_, S> {
     }
 
     /// The log broke off, and a later segment of it exists: collects the evidence that it and those after it hold.
-    async fn beyond(&self, mut end: End, first: Segment) -> Result<End, StoreError> {
+    async fn beyond(&self, mut end: End, first: Segment) -> End {
         let mut segment = first;
         loop {
-            let bytes = self.read_from(&segment, 1).await?;
+            let bytes = self.read_from(&segment, 1).await;
             end.beyond.extend(self.headers_in(&bytes, &segment, 1));
             match self.successor(&segment).await {
                 Some(next) => segment = next,
-                None => return Ok(end),
+                None => return end,
             }
         }
     }
@@ -216,7 +227,7 @@ impl<S: Slots> Walk<'_, S> {
     }
 
     /// Accepts what continues the chain in one segment from `block` on.
-    async fn segment(&mut self, segment: &Segment, block: u32, limit: Option<LogAddress>) -> Result<End, StoreError> {
+    async fn segment(&mut self, segment: &Segment, block: u32, limit: Option<LogAddress>) -> End {
         if let Some(records) = self.footer(segment).await {
             for record in records {
                 if record.header.sequence <= self.at.sequence {
@@ -227,9 +238,9 @@ impl<S: Slots> Walk<'_, S> {
                 }
                 self.accept(record, segment);
             }
-            return Ok(End::default());
+            return End::default();
         }
-        let bytes = self.read_from(segment, block).await?;
+        let bytes = self.read_from(segment, block).await;
         let mut at = block;
         let mut why = String::new();
         while limit.is_none_or(|l| LogAddress::new(segment.id, at) < l) {
@@ -257,7 +268,7 @@ impl<S: Slots> Walk<'_, S> {
             self.accept(record, segment);
         }
         let beyond = bytes.get(((at - block) as usize) * BLOCK as usize..).unwrap_or(&[]);
-        Ok(End { why, beyond: self.headers_in(beyond, segment, at) })
+        End { why, beyond: self.headers_in(beyond, segment, at) }
     }
 
     fn continues(&self, header: &RecordHeader, segment: &Segment) -> bool {
@@ -324,7 +335,7 @@ impl<S: Slots> Walk<'_, S> {
         None
     }
 
-    async fn read_from(&self, segment: &Segment, block: u32) -> Result<Vec<u8>, StoreError> {
+    async fn read_from(&self, segment: &Segment, block: u32) -> Vec<u8> {
         let blocks = self.disk.geometry().segment_blocks;
         let step = (WALK_BYTES / BLOCK) as u32;
         let starts = (block..blocks).step_by(step as usize);
@@ -341,39 +352,43 @@ impl<S: Slots> Walk<'_, S> {
                 }
             }
         }
-        Ok(bytes)
+        bytes
     }
 
     /// Whole record headers of this mount at 4 KiB steps: evidence of what was written after a bad record.
-    fn headers_in(&self, bytes: &[u8], segment: &Segment, first: u32) -> Vec<RecordHeader> {
+    fn headers_in(&self, bytes: &[u8], segment: &Segment, first: u32) -> Vec<Record> {
         let found = |(i, _): (usize, &[u8])| {
             let record = Record::decode(&bytes[i * BLOCK as usize..]).ok()?;
             let ours = record.header.store_tag == store_tag(&self.store.store_id)
                 && record.header.mount == segment.mount
                 && record.header.address == LogAddress::new(segment.id, first + i as u32);
-            ours.then_some(record.header)
+            ours.then_some(record)
         };
         bytes.chunks_exact(BLOCK as usize).enumerate().filter_map(found).collect()
     }
 
     /// Verifies what was not known durable, and says what the end is.
-    async fn finish(mut self, end: End) -> Result<Replayed, StoreError> {
+    async fn finish(mut self, end: Result<End, LogDamage>) -> Replayed {
+        let (end, known) = match end {
+            Ok(end) => (end, None),
+            Err(damage) => (End::default(), Some(damage)),
+        };
         let by_records = self.accepted.iter().map(|(r, _)| r.header.attested).max();
-        let by_evidence = end.beyond.iter().map(|h| h.attested).max();
+        let by_evidence = end.beyond.iter().map(|r| r.header.attested).max();
         let attested = [Some(self.store.attested_sequence), by_records, by_evidence]
             .into_iter()
             .flatten()
             .max()
             .expect("one at least");
-        if attested > self.at.sequence {
-            return Err(StoreError::Damaged {
-                sequence: RecordSequence(self.at.sequence.0 + 1),
-                address: self.at.next,
-                attested,
-                what: end.why,
-            });
-        }
-        let mut cut = (!end.beyond.is_empty()).then(|| Cut {
+        let by_attestation = (attested > self.at.sequence).then(|| LogDamage {
+            sequence: RecordSequence(self.at.sequence.0 + 1),
+            address: self.at.next,
+            attested,
+            why: end.why.clone(),
+            lost: end.beyond.iter().flat_map(|r| r.descriptors.iter().filter_map(range_of)).collect(),
+        });
+        let damage = known.or(by_attestation);
+        let mut cut = (!end.beyond.is_empty() && damage.is_none()).then(|| Cut {
             address: self.at.next,
             sequence: RecordSequence(self.at.sequence.0 + 1),
             records_beyond: end.beyond.len() as u64,
@@ -394,13 +409,21 @@ impl<S: Slots> Walk<'_, S> {
                 break;
             }
         }
-        Ok(Replayed {
+        Replayed {
             records: self.accepted.into_iter().map(|(r, _)| r).collect(),
             frontier: self.at,
             segments: self.segments,
             last_segment: self.last_segment,
             cut,
-        })
+            damage,
+        }
+    }
+
+    /// The chain breaks below a point that a later mount had accepted and made durable.
+    fn damaged(&self, why: String) -> LogDamage {
+        let sequence = RecordSequence(self.at.sequence.0 + 1);
+        let attested = self.store.attested_sequence.max(sequence);
+        LogDamage { sequence, address: self.at.next, attested, why, lost: Vec::new() }
     }
 
     /// Takes back the acceptance of records from index `i` on.
@@ -418,6 +441,17 @@ impl<S: Slots> Walk<'_, S> {
         for (_, _, sequence) in &mut self.segments {
             *sequence = (*sequence).min(last);
         }
+    }
+}
+
+/// The blocks that a descriptor writes.
+fn range_of(descriptor: &Descriptor) -> Option<(LineId, u64, u64)> {
+    match descriptor {
+        Descriptor::Data(data) => Some((data.line, data.block.0, u64::from(data.count))),
+        Descriptor::Hole { line, block, count } | Descriptor::Zero { line, block, count } => {
+            Some((*line, block.0, *count))
+        }
+        _ => None,
     }
 }
 
@@ -445,13 +479,4 @@ async fn verify_payload(disk: &Disk, record: &Record, slot: SlotIndex) -> Result
         }
     }
     Ok(())
-}
-
-fn damaged(at: &Frontier, store: &Superblock, what: String) -> StoreError {
-    StoreError::Damaged {
-        sequence: RecordSequence(at.sequence.0 + 1),
-        address: at.next,
-        attested: store.attested_sequence.max(RecordSequence(at.sequence.0 + 1)),
-        what,
-    }
 }

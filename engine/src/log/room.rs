@@ -13,6 +13,7 @@ use treering_io::Notify;
 
 use super::Log;
 use crate::error::VolumeError;
+use crate::limits::publish_blocks;
 use crate::overlay::PIECE_BYTES;
 use crate::pages::Pages;
 
@@ -157,7 +158,7 @@ impl Room {
         let record_blocks = shared.limits.record_blocks(segment_blocks as u32);
         let state = shared.state.borrow();
         // The end of a segment may be too short for the next record, and holds the footer.
-        let lost = 2 * record_blocks + 8 + segment_blocks / 16;
+        let lost = record_blocks + publish_blocks(segment_blocks as u32) + 8 + segment_blocks / 16;
         let per_slot = segment_blocks.saturating_sub(lost);
         let open = state.open.as_ref().map_or(0, |o| segment_blocks.saturating_sub(u64::from(o.next_block) + lost));
         let slots = shared.segments.free_slots() + u64::from(state.successor.is_some());

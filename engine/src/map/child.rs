@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use treering_format::node::{NODE_REF_BYTES, NodeRef, NodeWriter};
+use treering_format::node::{ENTRY_OVERHEAD_BYTES, NODE_REF_BYTES, NODE_ROOM_BYTES, Node, NodeRef, NodeWriter};
 use treering_io::Buffer;
 
 use crate::pages::Page;
 
-/// Entries of a full branch: what fits a page.
+/// Entries of a full branch: what fits a page. Few in tests, so that small trees have many levels.
 pub(super) const BRANCH_ENTRIES: usize =
-    treering_format::node::NODE_ROOM_BYTES / (NODE_REF_BYTES + treering_format::node::ENTRY_OVERHEAD_BYTES);
+    if cfg!(test) { 12 } else { NODE_ROOM_BYTES / (NODE_REF_BYTES + ENTRY_OVERHEAD_BYTES) };
 
 /// A node as its parent sees it. A clone is another view of the same node.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl Branch {
     }
 
     /// Lays the branch out as a page, its children as they were stored.
-    pub(super) fn lay_out(children: &[(u64, NodeRef)], page: Buffer) -> treering_format::node::Node<Buffer> {
+    pub(super) fn lay_out(children: &[(u64, NodeRef)], page: Buffer) -> Node<Buffer> {
         let mut writer = NodeWriter::default();
         for (low, child) in children {
             writer.push(*low, &child.encode());

@@ -115,6 +115,11 @@ impl ExtentMap {
         self.tree.clone()
     }
 
+    #[cfg(test)]
+    pub(super) fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
     /// See `Tree::write_out`.
     pub async fn write_out(&mut self, pages: &Pages, fold: LogAddress) -> Result<Option<NodeRef>, PageError> {
         self.tree.write_out(pages, fold).await

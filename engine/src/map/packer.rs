@@ -1,8 +1,9 @@
 //! Cuts a sorted series of entries into leaves.
 //!
-//! Entries that fit one page make one leaf. More are spread evenly over pages that are filled to nine tenths, so that the next
-//! change does not split them again; a series that grew at its end, as a sequential writer makes it, fills its pages and leaves
-//! the room in the last one. On the way neighbouring extents that say the same become one.
+//! Entries that fit as many leaves as they came from make no more of them, evenly filled. When they have outgrown those, they
+//! are spread over pages that are filled to nine tenths, so that the next change does not split them again. A series that grew
+//! at its end, as a sequential writer makes it, fills its pages and leaves the room in the last one. On the way neighbouring
+//! extents that say the same become one.
 
 use treering_format::node::{
     ChecksumList, ENTRY_OVERHEAD_BYTES, ExtentContent, ExtentEntry, NODE_BYTES, NODE_ROOM_BYTES, NodeWriter,
@@ -24,6 +25,8 @@ pub(super) struct Packer {
     entries: Vec<(u64, usize)>,
     pending: Option<Pending>,
     checksums: Vec<u8>,
+    /// How many leaves the entries came from.
+    leaves_before: usize,
     /// The last entry is new: more may follow it in later merges.
     pub grew_at_end: bool,
 }
@@ -44,6 +47,10 @@ enum Kind {
 }
 
 impl Packer {
+    pub(super) fn new(leaves_before: usize) -> Packer {
+        Packer { leaves_before, ..Packer::default() }
+    }
+
     pub(super) fn push(&mut self, key: u64, value: &[u8]) {
         self.values.extend_from_slice(value);
         self.entries.push((key, self.values.len()));
@@ -60,7 +67,8 @@ impl Packer {
     /// Puts all entries of a leaf before those that are here.
     pub(super) fn push_leaf_before(&mut self, leaf: &Page) {
         self.flush();
-        let mut joined = Packer { grew_at_end: self.grew_at_end, ..Packer::default() };
+        let mut joined =
+            Packer { leaves_before: self.leaves_before, grew_at_end: self.grew_at_end, ..Packer::default() };
         joined.push_leaf(leaf);
         let shift = joined.values.len();
         joined.values.append(&mut self.values);
@@ -114,8 +122,9 @@ impl Packer {
     /// The leaves, by the low ends of their ranges; the first begins at `low`.
     pub(super) fn finish(mut self, low: u64) -> Vec<(u64, Child)> {
         let total = self.room_used();
-        let even = total.div_ceil(total.div_ceil(EVEN_ROOM_BYTES).max(1));
-        let target = if total <= NODE_ROOM_BYTES || self.grew_at_end { NODE_ROOM_BYTES } else { even };
+        let (before, enough) = (self.leaves_before.max(1), total.div_ceil(EVEN_ROOM_BYTES).max(1));
+        let count = if total <= before * NODE_ROOM_BYTES { enough.min(before) } else { enough };
+        let target = if self.grew_at_end { NODE_ROOM_BYTES } else { total.div_ceil(count) };
         let mut leaves = Vec::new();
         let mut writer = NodeWriter::default();
         let (mut leaf_low, mut start) = (low, 0);

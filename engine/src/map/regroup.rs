@@ -25,6 +25,9 @@ pub(super) struct Replaced {
     pub grew_at_end: bool,
 }
 
+/// Gives a branch with its range, if that needs no waiting.
+pub(super) type AtHand<'a> = &'a dyn Fn(&Child, u64, u64) -> Option<Rc<Branch>>;
+
 /// The new root, and what it took.
 pub(super) struct Regrouped {
     pub root: Option<Child>,
@@ -33,13 +36,8 @@ pub(super) struct Regrouped {
     pub absorbed: Vec<Child>,
 }
 
-/// `levels` are the touched nodes from the leaves up; `leaves` what replaces those of level 0. `at_hand` gives a stored branch
-/// if that needs no waiting.
-pub(super) fn regroup(
-    levels: &[Vec<Touched>],
-    leaves: Vec<Replaced>,
-    at_hand: &dyn Fn(&Child, u64, u64) -> Option<Rc<Branch>>,
-) -> Regrouped {
+/// `levels` are the touched nodes from the leaves up; `leaves` what replaces those of level 0.
+pub(super) fn regroup(levels: &[Vec<Touched>], leaves: Vec<Replaced>, at_hand: AtHand<'_>) -> Regrouped {
     let mut made = Regrouped { root: None, branches_made: 0, absorbed: Vec::new() };
     let mut below = leaves;
     for level in 1..levels.len() {
@@ -99,12 +97,7 @@ fn join_group(group: &[Touched], replaced: &mut std::iter::Peekable<std::vec::In
 }
 
 /// Takes in a neighbour with the same parent, if both fit one branch. Returns the neighbour.
-fn join_neighbour(
-    group: &mut Replaced,
-    parents: &[Touched],
-    free_from: u64,
-    at_hand: &dyn Fn(&Child, u64, u64) -> Option<Rc<Branch>>,
-) -> Option<Child> {
+fn join_neighbour(group: &mut Replaced, parents: &[Touched], free_from: u64, at_hand: AtHand<'_>) -> Option<Child> {
     for (low, high, child) in neighbours(parents, group.low, group.high) {
         let fits = |branch: &Rc<Branch>| branch.children.len() + group.children.len() <= BRANCH_ENTRIES;
         if low < free_from {

@@ -54,7 +54,7 @@ impl Tree {
         for run in runs(&levels) {
             let (low, high) = run.first().zip(run.last()).map_or((0, u64::MAX), |(first, last)| (first.low, last.high));
             let leaves: Vec<&Page> = run.iter().map(Touched::leaf).collect();
-            let mut packer = Packer::default();
+            let mut packer = Packer::new(run.len());
             edit(Run { low, high, leaves: &leaves }, complete_to, &mut packer);
             let mut result = Replaced { low, high, children: Vec::new(), grew_at_end: packer.grew_at_end };
             let free_from = replaced.last().map_or(0, |before| before.high);

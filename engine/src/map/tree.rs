@@ -8,7 +8,7 @@ use super::rewrite::Run;
 use crate::pages::{Page, PageError, Pages};
 
 /// Changes of one slice.
-pub(super) const CHANGES_PER_SLICE: usize = 512;
+pub(super) const CHANGES_PER_SLICE: usize = if cfg!(test) { 300 } else { 512 };
 
 #[derive(Clone)]
 pub struct Tree {

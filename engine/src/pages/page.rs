@@ -12,7 +12,7 @@ use super::PageError;
 /// Clones share the memory.
 pub(crate) type Page = Node<PageBytes>;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct PageBytes(Rc<Buffer>);
 
 impl Deref for PageBytes {

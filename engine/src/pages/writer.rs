@@ -18,12 +18,14 @@ use super::{Page, PageError, Pages};
 const PAGES_PER_WRITE: usize = 256;
 const WRITES_IN_FLIGHT: usize = 8;
 
+type Write = Pin<Box<dyn Future<Output = (PageIndex, io::Result<()>)>>>;
+
 pub(crate) struct PageWriter<'a> {
     pages: &'a Pages,
     tree: &'static str,
     first: PageIndex,
     run: Vec<WriteBuffer>,
-    in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = (PageIndex, io::Result<()>)>>>>,
+    in_flight: FuturesUnordered<Write>,
 }
 
 impl<'a> PageWriter<'a> {

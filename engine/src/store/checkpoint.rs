@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use treering_format::catalog::CatalogKey;
 use treering_format::checkpoint::{Checkpoint, CheckpointHeader};
-use treering_format::superblock::CheckpointRef;
-use treering_format::units::{CheckpointSequence, DotId, LineId, OrderNumber, SlotIndex, VolumeId};
+use treering_format::superblock::{CheckpointRef, MountEntry};
+use treering_format::units::{CheckpointSequence, DotId, LineId, OrderNumber, RecordSequence, SlotIndex, VolumeId};
 use treering_io::{Buffer, Durability, WriteBuffer};
 
 use crate::canary::{self, Canary};
@@ -19,6 +19,22 @@ use crate::error::Failure;
 use crate::log::Frontier;
 use crate::pages::PageError;
 use crate::store::Core;
+
+/// Drops mounts that no replay meets again: those that began at or below the older checkpoint, and those that left no record,
+/// whose place the next one takes. The current mount, the last one, stays.
+fn forget_mounts(mounts: &mut Vec<MountEntry>, older: RecordSequence) {
+    let mut kept: Vec<MountEntry> = Vec::new();
+    let last = mounts.len().saturating_sub(1);
+    for (i, mut mount) in mounts.drain(..).enumerate() {
+        if let Some(before) = kept.pop_if(|before| before.first_sequence == mount.first_sequence) {
+            mount.previous_end = before.previous_end;
+        }
+        if i == last || mount.first_sequence > older {
+            kept.push(mount);
+        }
+    }
+    *mounts = kept;
+}
 
 impl Core {
     /// Writes a checkpoint of everything published before the call.
@@ -41,9 +57,7 @@ impl Core {
             s.checkpoints = [newest, older];
             s.attested_sequence = durable.sequence;
             s.attested_order = durable.order;
-            // A mount whose records all lie below the older checkpoint is never replayed again; the current one stays.
-            let current = s.mount;
-            s.mounts.retain(|m| m.mount == current || m.first_sequence > older.fold_sequence);
+            forget_mounts(&mut s.mounts, older.fold_sequence);
         });
         let committed = commit.await;
         self.health.require("writing the superblock of a checkpoint", committed)?;

@@ -12,7 +12,7 @@ use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry};
 use treering_format::checkpoint::Checkpoint;
 use treering_format::record::{Descriptor, Encoding, Record};
 use treering_format::superblock::{CheckpointRef, MountEntry, Superblock};
-use treering_format::units::{Incarnation, Mount, OrderNumber, RecordSequence, SegmentId, SlotIndex};
+use treering_format::units::{Incarnation, LineId, Mount, OrderNumber, RecordSequence, SegmentId, SlotIndex};
 use treering_io::{Direct, FileOptions, Io};
 
 use super::remains::{self, Leftover};
@@ -28,7 +28,7 @@ use crate::health::Health;
 use crate::limits::{Limits, MOUNTS_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_BLOCKS_MIN, SEGMENT_ID_GAP};
 use crate::line::Lines;
 use crate::log::arena::{self, Arena, Identity};
-use crate::log::replay::{self, Cut, Replayed, Slots};
+use crate::log::replay::{self, Cut, LogDamage, Replayed, Slots};
 use crate::log::{Frontier, FullPolicy, Log, Pressure, Room, Start, Writer};
 use crate::map::{Tree, TreeKind};
 use crate::overlay::{NOT_IN_ARENA, Piece, Place, SealedExtent};
@@ -63,7 +63,47 @@ pub struct RecoveryReport {
     pub older_checkpoint: Option<String>,
     /// Acknowledged data may have been lost: the incarnation changed.
     pub incarnation_changed: bool,
+    /// Acknowledged data that the log lost; only a store opened for reading is opened in spite of it.
+    pub damage: Option<Damage>,
     pub took_ns: u64,
+}
+
+/// Acknowledged data that the log lost, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The first record that is missing or bad, where it should be, and the newest that was known durable.
+    pub record: String,
+    /// Ranges of volumes that records behind the damage had written; there may have been more.
+    pub ranges: Vec<String>,
+}
+
+impl Damage {
+    fn new(damage: &LogDamage, loaded: &Loaded) -> Damage {
+        let record = format!(
+            "record {} at {} is bad ({}), though record {} and all before it were known durable",
+            damage.sequence, damage.address, damage.why, damage.attested
+        );
+        let name = |line| {
+            let (_, volume) = loaded.volumes.iter().find(|(_, v)| v.line == line)?;
+            let (_, dot) = loaded.dots.iter().find(|(id, _)| *id == volume.dot)?;
+            Some(format!("{}.{}", dot.name, volume.name))
+        };
+        let range = |(line, from, count): &(LineId, u64, u64)| {
+            let whose = name(*line).unwrap_or_else(|| format!("a volume on line {line}"));
+            format!("{whose}: bytes {} to {}", from * BLOCK, (from + count) * BLOCK - 1)
+        };
+        Damage { record, ranges: damage.lost.iter().map(range).collect() }
+    }
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.record)?;
+        for range in &self.ranges {
+            write!(f, "\n  {range}")?;
+        }
+        Ok(())
+    }
 }
 
 pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Store, RecoveryReport), StoreError> {
@@ -77,7 +117,14 @@ pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<
     };
     let loaded = load_newest(&disk, &superblock, &options.limits, &mut report).await?;
     let slots = Table { segments: &loaded.segments };
-    let replayed = replay::replay(&disk, &superblock, &loaded.reference, &slots).await?;
+    let replayed = replay::replay(&disk, &superblock, &loaded.reference, &slots).await;
+    if let Some(damage) = &replayed.damage {
+        let damage = Damage::new(damage, &loaded);
+        if !options.read_only {
+            return Err(StoreError::Damaged(Box::new(damage)));
+        }
+        report.damage = Some(damage);
+    }
     report.replayed_records = replayed.records.len() as u64;
     report.cut = replayed.cut.clone();
 
@@ -98,22 +145,26 @@ pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<
         disk.sync().await.map_err(failed("syncing"))?;
         new_mount(io, &superblock, &loaded, &replayed, &report)?
     };
+    // The arena comes first: a superblock that names a mount without one would look like a loss.
+    let arena_path = remains::free_file(&begin.store_id, &dir, leftover.as_ref());
+    let arena = make_arena(io, &begin, options, &arena_path, replayed.frontier.order)?;
     let cell = SuperblockCell::new(superblock.clone());
     if !options.read_only {
         let next = begin.clone();
         let committed = cell.commit(&disk, move |s| *s = Superblock { generation: s.generation, ..next }).await;
         committed.map_err(failed("writing the superblock of"))?;
     }
-    let core = assemble(io, disk, cell, &begin, loaded, replayed, options, &dir)?;
-    if core.superblock.current().mounts.len() + 2 >= MOUNTS_MAX && !options.read_only {
-        core.write_checkpoint().await?;
-        core.write_checkpoint().await?;
-    }
+    let core = assemble(disk, cell, &begin, loaded, replayed, options, (arena, arena_path));
     if let Some(leftover) = &leftover {
         report.republished = remains::publish_again(&core, leftover).await?;
     }
     if !options.read_only {
-        remains::remove_others(io, &begin, &dir, Some(begin.mount))?;
+        remains::remove_others(io, &begin.store_id, &dir, &core.arena_path)?;
+    }
+    // Two checkpoints forget all mounts but this one: the list never overflows, however often the server dies.
+    if core.superblock.current().mounts.len() + 1 >= MOUNTS_MAX && !options.read_only {
+        core.write_checkpoint().await?;
+        core.write_checkpoint().await?;
     }
     let background = if options.read_only { Vec::new() } else { background::start(&core) };
     report.took_ns = io.now() - begun;
@@ -267,15 +318,7 @@ fn new_mount(
     report: &RecoveryReport,
 ) -> Result<Superblock, StoreError> {
     let mut next = superblock.clone();
-    let mut previous_end = replayed.frontier.next;
     let first_sequence = RecordSequence(replayed.frontier.sequence.0 + 1);
-    // A mount that left no record need not be remembered: this one continues where it would have.
-    while let Some(last) = next.mounts.last()
-        && last.first_sequence == first_sequence
-    {
-        previous_end = last.previous_end;
-        next.mounts.pop();
-    }
     let highest = superblock.mounts.iter().map(|m| m.first_segment.0);
     let highest = highest.chain([replayed.last_segment.0, loaded.checkpoint.header.next_segment.0]).max();
     let first_segment = SegmentId(highest.unwrap_or(0) + SEGMENT_ID_GAP);
@@ -286,7 +329,7 @@ fn new_mount(
         first_segment,
         first_slot,
         first_sequence,
-        previous_end,
+        previous_end: replayed.frontier.next,
         previous_chain: replayed.frontier.chain,
         time_ns: io.wall_clock(),
     });
@@ -308,17 +351,15 @@ fn new_mount(
     Ok(next)
 }
 
-#[allow(clippy::too_many_arguments)]
 fn assemble(
-    io: &Io,
     disk: Disk,
     superblock: SuperblockCell,
     begin: &Superblock,
     loaded: Loaded,
     replayed: Replayed,
     options: &OpenOptions,
-    dir: &Path,
-) -> Result<Rc<Core>, StoreError> {
+    (arena, arena_path): (Arena, PathBuf),
+) -> Rc<Core> {
     let limits = options.limits.clone();
     let lines = Lines::default();
     let header = &loaded.checkpoint.header;
@@ -328,11 +369,10 @@ fn assemble(
     for record in &replayed.records {
         apply(record, &lines, &mut catalog, &mut cuts);
     }
+    catalog.all_durable();
     let health = Health::new();
     let pressure = Rc::new(Pressure::default());
     pressure.folded_order.set(loaded.reference.fold_order.0);
-    let arena_path = remains::arena_path(begin, begin.mount, dir);
-    let arena = make_arena(io, begin, options, &arena_path, replayed.frontier.order)?;
     let entry = begin.mounts.last();
     let blocks = replayed.records.iter().map(|r| u64::from(r.header.total_blocks())).sum::<u64>();
     let from = &loaded.reference;
@@ -363,7 +403,7 @@ fn assemble(
         start,
     );
     let room = Room::new(log.clone(), loaded.pages.clone(), Rc::clone(&pressure), options.full_policy);
-    Ok(Rc::new(Core {
+    Rc::new(Core {
         disk,
         health,
         read_only: options.read_only,
@@ -379,12 +419,13 @@ fn assemble(
         catalog_tree: RefCell::new(loaded.catalog_tree),
         fold: RefCell::new(Fold { reached, reached_bytes: 0, cuts }),
         fold_turn: Turn::new(),
+        verbs_turn: Turn::new(),
         checkpoint_bytes: Cell::new(0),
         first_segment: start_segment,
         superblock,
         arena_path,
         limits,
-    }))
+    })
 }
 
 /// Applies one accepted record: to overlays what is data, to the catalog what is not.

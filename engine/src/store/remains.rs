@@ -1,35 +1,34 @@
 //! What a dead server left in shared memory: finding it, publishing it again, and forgetting it.
 //!
-//! Each mount has an arena file of its own, named by store and mount. A recovery publishes the entries of the old arena
-//! again, into its own, and removes the old file only when all of them are durable. So at any moment the file with the newest
-//! published operation holds everything that matters, and a recovery that dies half-way leaves it untouched.
+//! Two files take turns. A recovery publishes the entries of the old arena again, into its own in the other file, and removes
+//! the old one only when all of them are durable. So at any moment the file with the newest published operation holds
+//! everything that matters, and a recovery that dies half-way leaves it untouched. An arena counts only if the superblock
+//! knows its mount: one that was made and whose superblock was never written is nobody's, and is written over.
 
 use std::path::{Path, PathBuf};
 
 use treering_format::superblock::Superblock;
-use treering_format::units::{BlockIndex, Mount, OrderNumber};
+use treering_format::units::{BlockIndex, OrderNumber, StoreId};
 use treering_io::Io;
 
 use crate::disk::BLOCK;
 use crate::error::{StoreError, VolumeError};
-use crate::log::arena::{Entry, EntryKind, Identity, Remains};
+use crate::log::arena::{Entry, EntryKind, Remains};
 use crate::store::Core;
 
 /// Where arenas go unless options say otherwise: memory that outlives the process and not the host.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// Arena files that may be there, the newest mount first.
-pub(crate) fn arena_files(superblock: &Superblock, dir: &Path) -> Vec<(Mount, PathBuf)> {
-    let mut mounts: Vec<Mount> = superblock.mounts.iter().map(|m| m.mount).collect();
-    mounts.push(superblock.mount);
-    mounts.dedup();
-    mounts.reverse();
-    mounts.into_iter().map(|mount| (mount, arena_path(superblock, mount, dir))).collect()
+/// The two files of a store's arenas.
+fn arena_files(store: &StoreId, dir: &Path) -> [PathBuf; 2] {
+    let store: String = store.0.iter().map(|b| format!("{b:02x}")).collect();
+    ["a", "b"].map(|turn| dir.join(format!("treering-{store}-{turn}.arena")))
 }
 
-pub(crate) fn arena_path(superblock: &Superblock, mount: Mount, dir: &Path) -> PathBuf {
-    let store: String = superblock.store_id.0.iter().map(|b| format!("{b:02x}")).collect();
-    dir.join(format!("treering-{store}-{:016x}.arena", mount.0))
+/// The file for a new arena: the one that holds nothing to be published again.
+pub(crate) fn free_file(store: &StoreId, dir: &Path, leftover: Option<&Leftover>) -> PathBuf {
+    let [first, second] = arena_files(store, dir);
+    if leftover.is_some_and(|l| l.path == first) { second } else { first }
 }
 
 /// The directory for a store's arenas.
@@ -43,6 +42,7 @@ pub(crate) fn arena_dir(chosen: Option<&Path>, store: &Path) -> PathBuf {
 
 /// What must be published again, and from where.
 pub(crate) struct Leftover {
+    pub path: PathBuf,
     pub remains: Remains,
     pub entries: Vec<Entry>,
 }
@@ -55,16 +55,17 @@ pub(crate) fn find(
     after: OrderNumber,
 ) -> Result<Result<Leftover, (PathBuf, String)>, StoreError> {
     let mut best: Option<(PathBuf, Remains)> = None;
-    let mut missing = (arena_path(superblock, superblock.mount, dir), String::from("is not there"));
-    for (mount, path) in arena_files(superblock, dir) {
+    let [first, second] = arena_files(&superblock.store_id, dir);
+    let mut missing = (first.clone(), String::from("is not there"));
+    for path in [first, second] {
         let existing = io.existing_shared_memory(&path).map_err(|source| StoreError::Io {
             doing: "opening the arena",
             path: path.clone(),
             source,
         })?;
         let Some(memory) = existing else { continue };
-        let identity = Identity { boot: io.boot_id(), store: superblock.store_id, mount };
-        match Remains::open(memory, &identity) {
+        let known = |mount| mount == superblock.mount || superblock.mounts.iter().any(|m| m.mount == mount);
+        match Remains::open(memory, io.boot_id(), superblock.store_id, known) {
             Ok(remains) if best.as_ref().is_none_or(|(_, b)| b.published() < remains.published()) => {
                 best = Some((path, remains));
             }
@@ -74,7 +75,7 @@ pub(crate) fn find(
     }
     let Some((path, remains)) = best else { return Ok(Err(missing)) };
     Ok(match remains.entries_after(after) {
-        Ok(entries) => Ok(Leftover { remains, entries }),
+        Ok(entries) => Ok(Leftover { path, remains, entries }),
         Err(why) => Err((path, why)),
     })
 }
@@ -92,16 +93,13 @@ pub(crate) async fn publish_again(core: &Core, leftover: &Leftover) -> Result<u6
                 core.log.publish_blank(&line, block.0, entry.count, entry.kind == EntryKind::Zero);
             }
             EntryKind::Data => {
-                let step = core.record_blocks();
-                let mut at = 0;
-                while at < entry.count {
-                    let blocks = step.min(entry.count - at);
-                    let mut data = vec![0u8; (blocks * BLOCK) as usize];
-                    leftover.remains.payload(entry, at, &mut data);
-                    core.room.admit_again(blocks).await.map_err(stopped)?;
-                    core.log.publish_data(&line, entry.block + at, &data);
-                    at += blocks;
-                }
+                // One entry is one operation again, never more: so order numbers of this mount stay at or below those of
+                // the old arena, and a recovery that dies here and is followed by another skips none of its entries.
+                assert!(entry.count <= core.publish_blocks(), "an entry holds what one publish holds");
+                let mut data = vec![0u8; (entry.count * BLOCK) as usize];
+                leftover.remains.payload(entry, 0, &mut data);
+                core.room.admit_again(entry.count).await.map_err(stopped)?;
+                core.log.publish_data(&line, entry.block, &data);
             }
         }
         published += 1;
@@ -110,15 +108,10 @@ pub(crate) async fn publish_again(core: &Core, leftover: &Leftover) -> Result<u6
     Ok(published)
 }
 
-/// Removes the arena files of all mounts but `keep`.
-pub(crate) fn remove_others(
-    io: &Io,
-    superblock: &Superblock,
-    dir: &Path,
-    keep: Option<Mount>,
-) -> Result<(), StoreError> {
-    for (mount, path) in arena_files(superblock, dir) {
-        if Some(mount) != keep {
+/// Removes every arena file but this mount's own.
+pub(crate) fn remove_others(io: &Io, store: &StoreId, dir: &Path, own: &Path) -> Result<(), StoreError> {
+    for path in arena_files(store, dir) {
+        if path != own {
             let removed = io.remove_shared_memory(&path);
             if let Err(source) = removed
                 && source.kind() != std::io::ErrorKind::NotFound

@@ -15,6 +15,7 @@ use crate::volume::Volume;
 impl Store {
     /// Makes a dot with these volumes. If the host dies before this returns, some of them may be there.
     pub async fn create_dot(&self, name: &str, volumes: &[NewVolume]) -> Result<(), CatalogError> {
+        let _turn = self.core.verbs_turn.take().await;
         check_name(name)?;
         for (i, volume) in volumes.iter().enumerate() {
             check_volume(volume)?;
@@ -40,6 +41,7 @@ impl Store {
 
     /// Removes a dot with all its volumes. Clients that use them get errors from then on.
     pub async fn remove_dot(&self, name: &str) -> Result<(), CatalogError> {
+        let _turn = self.core.verbs_turn.take().await;
         loop {
             self.admit_change().await?;
             let (dot, next) = {
@@ -59,6 +61,7 @@ impl Store {
 
     /// Adds a volume to a dot.
     pub async fn add_volume(&self, dot: &str, volume: &NewVolume) -> Result<(), CatalogError> {
+        let _turn = self.core.verbs_turn.take().await;
         check_volume(volume)?;
         self.admit_change().await?;
         let id = self.core.catalog.borrow().dots.get(dot).ok_or_else(|| not_found("dot", dot))?.id;
@@ -69,6 +72,7 @@ impl Store {
     /// Changes a volume's size in bytes. Growing is seen by clients that negotiate anew; shrinking zeroes what is cut off and
     /// is refused while a client uses the volume.
     pub async fn resize_volume(&self, dot: &str, volume: &str, size_bytes: u64) -> Result<(), CatalogError> {
+        let _turn = self.core.verbs_turn.take().await;
         check_size(volume, size_bytes)?;
         self.core.admit(0).await?;
         self.admit_change().await?;
@@ -91,17 +95,31 @@ impl Store {
                 tail.zero(size_bytes, len, crate::volume::Zeroing::Hole, false).await?;
                 self.core.admit(0).await?;
             }
+            // A client may have come while the tail was zeroed.
+            let (users, name) = (state.users.get(), format!("{dot}.{volume}"));
+            if users > 0 {
+                return Err(CatalogError::InUse { name, from, to: size_bytes, users });
+            }
             let end = from.div_ceil(BLOCK);
             if keep / BLOCK < end {
                 self.core.log.publish_blank(&state.line, keep / BLOCK, end - keep / BLOCK, false);
             }
         }
-        self.publish(Descriptor::ResizeVolume { volume: id, line: state.line.id, size_bytes });
-        self.persist().await
+        let change = Descriptor::ResizeVolume { volume: id, line: state.line.id, size_bytes };
+        if size_bytes < from {
+            self.publish(change);
+            return self.persist().await;
+        }
+        // Clients see the new end only once it is durable: what they write there must have a place after any crash.
+        self.append(change.clone());
+        self.persist().await?;
+        self.core.catalog.borrow_mut().publish(&change, &self.core.lines);
+        Ok(())
     }
 
     /// Removes a volume. Clients that use it get errors from then on.
     pub async fn remove_volume(&self, dot: &str, volume: &str) -> Result<(), CatalogError> {
+        let _turn = self.core.verbs_turn.take().await;
         self.admit_change().await?;
         let id = {
             let catalog = self.core.catalog.borrow();
@@ -130,7 +148,7 @@ impl Store {
     /// A handle of a volume, if there is one of that name.
     pub fn volume(&self, dot: &str, volume: &str) -> Option<Volume> {
         let catalog = self.core.catalog.borrow();
-        let state = Rc::clone(&catalog.volume(dot, volume)?.state);
+        let state = Rc::clone(&catalog.volume(dot, volume).filter(|v| v.durable.get())?.state);
         Some(Volume::new(Rc::clone(&self.core), state))
     }
 
@@ -155,8 +173,12 @@ impl Store {
 
     /// Publishes a change: it takes effect and has its place in the log in one step.
     fn publish(&self, change: Descriptor) {
-        self.core.log.publish_cut(change.clone());
+        self.append(change.clone());
         self.core.catalog.borrow_mut().publish(&change, &self.core.lines);
+    }
+
+    fn append(&self, change: Descriptor) {
+        self.core.log.publish_cut(change.clone());
         self.core.fold.borrow_mut().cuts.push(change);
     }
 
@@ -170,7 +192,9 @@ impl Store {
 
     async fn persist(&self) -> Result<(), CatalogError> {
         let persisted = self.core.log.persist(self.core.log.published()).await;
-        Ok(persisted.map_err(VolumeError::from)?)
+        persisted.map_err(VolumeError::from)?;
+        self.core.catalog.borrow().all_durable();
+        Ok(())
     }
 }
 
