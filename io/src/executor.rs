@@ -19,6 +19,8 @@ use std::task::{Context, Poll, Waker};
 
 use async_task::Runnable;
 
+use crate::os;
+
 /// A spawned task. Awaiting it gives the task's output; dropping it cancels the task.
 #[must_use = "dropping a task cancels it; call detach() to let it run"]
 pub struct Task<T>(async_task::Task<T>);
@@ -185,8 +187,7 @@ impl ReadyQueue {
         if thread_number() != self.owner
             && let Some(doorbell) = &self.doorbell
         {
-            // An eventfd write fails only when its counter is full; then the bell is ringing already.
-            let _ = rustix::io::write(doorbell, &1u64.to_ne_bytes());
+            os::ring(doorbell);
         }
     }
 

@@ -46,6 +46,7 @@ struct FileState {
     path: PathBuf,
     direct: bool,
     block_device: bool,
+    writes_through: bool,
     /// The error number of the first sync that failed.
     failed_sync: Cell<Option<i32>>,
 }
@@ -56,9 +57,13 @@ pub(crate) enum FileHandle {
 }
 
 impl File {
-    pub(crate) fn new(handle: FileHandle, path: &Path, direct: bool, block_device: bool) -> File {
+    pub(crate) fn simulated(file: SimFile, path: &Path, direct: bool) -> File {
+        File::new(FileHandle::Sim(file), path, direct, false, true)
+    }
+
+    fn new(handle: FileHandle, path: &Path, direct: bool, block_device: bool, writes_through: bool) -> File {
         let failed_sync = Cell::new(None);
-        File(Rc::new(FileState { handle, path: path.to_owned(), direct, block_device, failed_sync }))
+        File(Rc::new(FileState { handle, path: path.to_owned(), direct, block_device, writes_through, failed_sync }))
     }
 
     pub(crate) fn open(path: &Path, options: &FileOptions) -> io::Result<File> {
@@ -69,9 +74,12 @@ impl File {
                 let lock = if options.write { exclusive } else { FlockOperation::NonBlockingLockShared };
                 rustix::fs::flock(&descriptor, lock)?;
             }
-            let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&descriptor)?.st_mode);
+            let status = rustix::fs::fstat(&descriptor)?;
+            let kind = rustix::fs::FileType::from_raw_mode(status.st_mode);
             let block_device = kind == rustix::fs::FileType::BlockDevice;
-            Ok(File::new(FileHandle::Os(descriptor), path, direct, block_device))
+            let device = if block_device { status.st_rdev } else { status.st_dev };
+            let writes_through = direct && device_writes_through(device);
+            Ok(File::new(FileHandle::Os(descriptor), path, direct, block_device, writes_through))
         };
         open().map_err(|error| while_doing("opening of", path, error))
     }
@@ -117,6 +125,11 @@ impl File {
         self.0.block_device
     }
 
+    /// Whether a durable write is one operation of the device. Elsewhere it is a write and then a sync.
+    pub(crate) fn writes_through(&self) -> bool {
+        self.0.writes_through
+    }
+
     pub fn path(&self) -> &Path {
         &self.0.path
     }
@@ -154,6 +167,18 @@ impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "File({})", self.0.path.display())
     }
+}
+
+/// Whether the device takes writes with forced unit access. Without it the kernel turns RWF_DSYNC into a write and a flush,
+/// and finishes those in a kernel worker that waits long for a busy processor.
+fn device_writes_through(device: u64) -> bool {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    // A partition's queue is its disk's.
+    ["queue/fua", "../queue/fua"]
+        .iter()
+        .find_map(|attribute| fs::read_to_string(device.join(attribute)).ok())
+        .is_some_and(|text| text.trim() == "1")
 }
 
 fn open_descriptor(path: &Path, options: &FileOptions) -> io::Result<(OwnedFd, bool)> {

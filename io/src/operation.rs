@@ -97,7 +97,7 @@ impl Request {
             Request::Write { data, .. } | Request::Send { data, .. } => {
                 data.advance(count);
                 if data.is_done() {
-                    Progress::Ended(Ok(data.total()))
+                    self.next_step()
                 } else if count == 0 {
                     Progress::Ended(Err(io::ErrorKind::WriteZero.into()))
                 } else {
@@ -109,6 +109,17 @@ impl Request {
                 Progress::Ended(Ok(0))
             }
             _ => Progress::Ended(Ok(count)),
+        }
+    }
+
+    /// Everything is transferred. A durable write goes on as a sync where the device can't do both at once.
+    fn next_step(&mut self) -> Progress {
+        match self {
+            Request::Write { file, durable: true, .. } if !file.writes_through() => {
+                *self = Request::Sync { file: file.clone() };
+                Progress::Again
+            }
+            _ => Progress::Ended(Ok(0)),
         }
     }
 

@@ -38,6 +38,16 @@ pub(crate) fn backend(choice: BackendChoice) -> io::Result<Chosen> {
     }
 }
 
+/// Rings a runtime's doorbell, from any thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an eventfd takes the host's byte order, and its count stays on this host"
+)]
+pub(crate) fn ring(doorbell: &OwnedFd) {
+    // This fails only when the eventfd's count is full; then the bell is ringing already.
+    let _ = rustix::io::write(doorbell, &1u64.to_ne_bytes());
+}
+
 pub(crate) fn now() -> u64 {
     nanoseconds(ClockId::Monotonic)
 }

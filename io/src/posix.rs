@@ -6,7 +6,6 @@
 //! sockets: this is the fallback, not the fast way.
 
 mod sockets;
-mod workers;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,9 +21,12 @@ use crate::operation::{Operations, Request, Token};
 use crate::os;
 use crate::signal;
 use crate::socket::{Listener, SocketHandle};
+use crate::workers::Workers;
 
 use sockets::Waiting;
-use workers::Workers;
+
+/// Enough to keep a disk busy and a sync beside it.
+const WORKERS: usize = 4;
 
 pub(crate) struct Posix {
     doorbell: Arc<OwnedFd>,
@@ -37,7 +39,7 @@ pub(crate) struct Posix {
 
 impl Posix {
     pub(crate) fn new(doorbell: Arc<OwnedFd>) -> io::Result<Posix> {
-        let workers = Workers::new(doorbell.clone());
+        let workers = Workers::new(doorbell.clone(), WORKERS);
         Ok(Posix { doorbell, workers, waiting: Vec::new(), completed: Vec::new() })
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::error::while_doing;
-use crate::file::{Direct, File, FileHandle, FileOptions};
+use crate::file::{Direct, File, FileOptions};
 use crate::memory::{CopyGuard, Mapping, SharedMemory};
 
 use super::disk::Lock;
@@ -107,7 +107,7 @@ impl Machine {
             lock = Some(holder);
         }
         let file = SimFile { machine: self.clone(), process, disk, lock };
-        Ok(File::new(FileHandle::Sim(file), path, options.direct == Direct::Auto, false))
+        Ok(File::simulated(file, path, options.direct == Direct::Auto))
     }
 
     pub(super) fn open_shared_memory(self: &Rc<Self>, process: u64, path: &Path, len: u64) -> io::Result<SharedMemory> {

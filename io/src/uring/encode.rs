@@ -25,7 +25,7 @@ pub(super) fn entry(request: &mut Request) -> squeue::Entry {
         Request::Write { file, offset, data, durable } => {
             let descriptor = types::Fd(file.descriptor().as_raw_fd());
             let offset = *offset + data.transferred() as u64;
-            let flags = if *durable { libc::RWF_DSYNC } else { 0 };
+            let flags = if *durable && file.writes_through() { libc::RWF_DSYNC } else { 0 };
             match data.vectors() {
                 [one] if one.iov_len <= LARGEST_TRANSFER => {
                     let write = opcode::Write::new(descriptor, one.iov_base.cast(), one.iov_len as u32);
@@ -36,10 +36,6 @@ pub(super) fn entry(request: &mut Request) -> squeue::Entry {
                     write.offset(offset).rw_flags(flags).build()
                 }
             }
-        }
-        Request::Sync { file } => {
-            let descriptor = types::Fd(file.descriptor().as_raw_fd());
-            opcode::Fsync::new(descriptor).flags(types::FsyncFlags::DATASYNC).build()
         }
         Request::Receive { socket, buffer, from } => {
             let room = &mut buffer[*from..];
@@ -66,6 +62,6 @@ pub(super) fn entry(request: &mut Request) -> squeue::Entry {
             let address: *const libc::sockaddr_storage = &raw const **storage;
             opcode::Connect::new(descriptor, address.cast(), os::storage_len(storage)).build()
         }
-        Request::Terminated => unreachable!("its descriptor is not the request's own"),
+        Request::Sync { .. } | Request::Terminated => unreachable!("the ring has no entry of their own for them"),
     }
 }

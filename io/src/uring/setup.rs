@@ -11,14 +11,13 @@ use io_uring::{IoUring, Probe, opcode};
 pub(super) const ENTRIES: u32 = 256;
 /// Completions may outnumber one turn's submissions by far: everything in flight can end at once.
 const COMPLETIONS_PER_ENTRY: u32 = 8;
-/// Kernel threads for operations that block: files (a sync takes one), and everything else.
+/// Kernel threads for operations that block: files, and everything else.
 const WORKERS: [u32; 2] = [4, 8];
 
-const OPERATIONS: [(u8, &str); 11] = [
+const OPERATIONS: [(u8, &str); 10] = [
     (opcode::Read::CODE, "read"),
     (opcode::Write::CODE, "write"),
     (opcode::Writev::CODE, "writev"),
-    (opcode::Fsync::CODE, "fsync"),
     (opcode::Recv::CODE, "recv"),
     (opcode::Send::CODE, "send"),
     (opcode::SendMsg::CODE, "sendmsg"),

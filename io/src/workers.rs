@@ -13,12 +13,10 @@ use crate::backend::Completion;
 use crate::operation::{Request, Token};
 use crate::os;
 
-/// Enough to keep a disk busy and a sync beside it.
-const WORKERS: usize = 4;
-
-pub(super) struct Workers {
+pub(crate) struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    most_threads: usize,
     in_flight: usize,
 }
 
@@ -53,15 +51,16 @@ enum Call {
 unsafe impl Send for Job {}
 
 impl Workers {
-    pub(super) fn new(doorbell: Arc<OwnedFd>) -> Workers {
+    /// At most `most_threads`; they ring the doorbell when they have something to report.
+    pub(crate) fn new(doorbell: Arc<OwnedFd>, most_threads: usize) -> Workers {
         let shared =
             Shared { jobs: Mutex::default(), job_waits: Condvar::new(), completed: Mutex::default(), doorbell };
-        Workers { shared: Arc::new(shared), threads: Vec::new(), in_flight: 0 }
+        Workers { shared: Arc::new(shared), threads: Vec::new(), most_threads, in_flight: 0 }
     }
 
-    pub(super) fn give(&mut self, token: Token, request: &mut Request) {
+    pub(crate) fn give(&mut self, token: Token, request: &mut Request) {
         self.in_flight += 1;
-        if self.threads.len() < WORKERS.min(self.in_flight) {
+        if self.threads.len() < self.most_threads.min(self.in_flight) {
             let shared = self.shared.clone();
             let thread = std::thread::Builder::new().name("treering-disk".into()).spawn(move || shared.work());
             match thread {
@@ -78,7 +77,10 @@ impl Workers {
         self.shared.job_waits.notify_one();
     }
 
-    pub(super) fn collect(&mut self, completions: &mut Vec<Completion>) {
+    pub(crate) fn collect(&mut self, completions: &mut Vec<Completion>) {
+        if self.in_flight == 0 {
+            return;
+        }
         let mut completed = self.shared.completed.lock().unwrap_or_else(PoisonError::into_inner);
         self.in_flight -= completed.len();
         completions.append(&mut completed);
@@ -101,7 +103,7 @@ impl Shared {
         while let Some(job) = self.next() {
             let completion = Completion { token: job.token, result: job.run() };
             self.completed.lock().unwrap_or_else(PoisonError::into_inner).push(completion);
-            let _ = rustix::io::write(&self.doorbell, &1u64.to_ne_bytes());
+            os::ring(&self.doorbell);
         }
     }
 
@@ -129,7 +131,8 @@ impl Job {
                 let offset = *offset + data.transferred() as u64;
                 let vectors = data.vectors();
                 let (vectors, count) = (vectors.as_ptr(), vectors.len());
-                (file.descriptor().as_raw_fd(), Call::Write { vectors, count, offset, durable: *durable })
+                let durable = *durable && file.writes_through();
+                (file.descriptor().as_raw_fd(), Call::Write { vectors, count, offset, durable })
             }
             Request::Sync { file } => (file.descriptor().as_raw_fd(), Call::Sync),
             Request::Connect { socket, storage, .. } => {
