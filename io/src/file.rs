@@ -84,6 +84,13 @@ impl File {
         open().map_err(|error| while_doing("opening of", path, error))
     }
 
+    /// The same as it would be on a device that takes durable writes.
+    #[cfg(test)]
+    pub(crate) fn on_device_that_writes_through(self) -> File {
+        let state = Rc::try_unwrap(self.0).unwrap_or_else(|file| panic!("{} has another handle", file.path.display()));
+        File(Rc::new(FileState { writes_through: true, ..state }))
+    }
+
     pub fn len(&self) -> io::Result<u64> {
         match &self.0.handle {
             FileHandle::Os(descriptor) if self.0.block_device => Ok(rustix::fs::seek(descriptor, SeekFrom::End(0))?),

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::net::{SocketAddrAny, sockopt};
@@ -166,18 +166,24 @@ fn peer_of(descriptor: &OwnedFd) -> Peer {
     let nowhere = Peer::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
     match rustix::net::getpeername(descriptor) {
         Ok(Some(address)) if address.address_family() == rustix::net::AddressFamily::UNIX => {
-            match sockopt::socket_peercred(descriptor) {
-                Ok(credentials) => Peer::Unix {
-                    pid: credentials.pid.as_raw_nonzero().get() as u32,
-                    uid: credentials.uid.as_raw(),
-                    gid: credentials.gid.as_raw(),
-                },
-                Err(_) => nowhere,
-            }
+            unix_credentials(descriptor).unwrap_or(nowhere)
         }
         Ok(Some(address)) => SocketAddr::try_from(address).map_or(nowhere, Peer::Tcp),
         _ => nowhere,
     }
+}
+
+/// The process at the other end when it connected; its pid is 0 if it is none of our namespace's.
+fn unix_credentials(descriptor: &OwnedFd) -> Option<Peer> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `credentials`, which any bytes make valid, before the call returns.
+    let answer = unsafe {
+        let place = (&raw mut credentials).cast();
+        libc::getsockopt(descriptor.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, place, &mut len)
+    };
+    let libc::ucred { pid, uid, gid } = credentials;
+    (answer == 0).then_some(Peer::Unix { pid: pid.cast_unsigned(), uid, gid })
 }
 
 /// Waits for connections. Closed when dropped; a socket file it made stays for the next listener to replace.

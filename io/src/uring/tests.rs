@@ -162,6 +162,24 @@ fn kernel_workers_are_bounded() {
 }
 
 #[test]
+fn durable_write_is_one_operation_where_the_device_takes_it_and_a_write_and_a_sync_elsewhere() {
+    let Some(mut rig) = Rig::new(8, 4) else { return };
+    let other = File::open(rig.file.path(), &FileOptions { write: true, ..FileOptions::default() }).unwrap();
+    for file in [other.on_device_that_writes_through(), rig.file.clone()] {
+        rig.turn(Wait::No);
+        let before = rig.ring.counts.submitted;
+        let data = crate::gather::Gather::new(vec![Buffer::zeroed(4096).into(), Buffer::zeroed(8192).into()]);
+        let one_step = file.writes_through();
+        let token = rig.start(Request::Write { file, offset: 0, data, durable: true });
+        assert_eq!(rig.finish(), 1);
+        assert_eq!(rig.ring.counts.submitted - before, 1, "the sync goes to the flusher, not to the ring");
+        let (result, request) = rig.operations.poll(token, std::task::Waker::noop()).expect("it ended");
+        result.unwrap();
+        assert_eq!(matches!(request, Request::Sync { .. }), !one_step);
+    }
+}
+
+#[test]
 fn one_enter_submits_a_batch_and_waits_for_it() {
     let Some(mut rig) = Rig::new(256, 128) else { return };
     rig.turn(Wait::No);
