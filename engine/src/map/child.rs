@@ -21,7 +21,8 @@ pub(super) enum Child {
     Branch(Rc<Branch>),
 }
 
-/// Children by the low end of their range; the first has the low end of the branch's own.
+/// Children by the low end of their range. Where the first one's really begins, the branch's own parent says: it may lie further
+/// down, if everything left of the branch was removed.
 pub(super) struct Branch {
     pub level: u8,
     pub children: Vec<(u64, Child)>,
@@ -42,10 +43,21 @@ impl Child {
 }
 
 impl Branch {
-    /// The children of a page.
-    pub(super) fn of_page(page: &Page) -> Branch {
-        let child = |index| (page.key(index), Child::Stored(page.child(index)));
+    /// The children of a page whose range begins at `low`.
+    pub(super) fn of_page(page: &Page, low: u64) -> Branch {
+        let key = |index| if index == 0 { low } else { page.key(index) };
+        let child = |index| (key(index), Child::Stored(page.child(index)));
         Branch { level: page.level(), children: (0..page.len()).map(child).collect() }
+    }
+
+    /// The same branch, its first child beginning at `low`.
+    pub(super) fn beginning_at(branch: &Rc<Branch>, low: u64) -> Rc<Branch> {
+        if branch.children[0].0 == low {
+            return Rc::clone(branch);
+        }
+        let mut children = branch.children.clone();
+        children[0].0 = low;
+        Rc::new(Branch { level: branch.level, children })
     }
 
     /// Where the child that covers `key` stands.

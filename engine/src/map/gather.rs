@@ -82,11 +82,11 @@ async fn load(pages: &Pages, tree: TreeKind, place: (u64, u64, Child)) -> Result
     let (low, high, child) = place;
     let body = match &child {
         Child::Leaf(page) => Body::Leaf(page.clone()),
-        Child::Branch(branch) => Body::Branch(Rc::clone(branch)),
+        Child::Branch(branch) => Body::Branch(Branch::beginning_at(branch, low)),
         Child::Stored(reference) => {
             let page = pages.read(tree, *reference).await?;
             require_range(tree, &page, low, high)?;
-            if page.level() == 0 { Body::Leaf(page) } else { Body::Branch(Rc::new(Branch::of_page(&page))) }
+            if page.level() == 0 { Body::Leaf(page) } else { Body::Branch(Rc::new(Branch::of_page(&page, low))) }
         }
     };
     Ok(Touched { low, high, child, body })
@@ -100,8 +100,7 @@ pub(super) fn require_range(tree: TreeKind, page: &Page, low: u64, high: u64) ->
         (0, TreeKind::Map) => page.key(last) + u64::from(page.extent(last).count),
         _ => page.key(last).saturating_add(1),
     };
-    let starts = if page.level() > 0 { first == low } else { first >= low };
-    if starts && end <= high {
+    if first >= low && end <= high {
         return Ok(());
     }
     let (found, expected) = (format!("{first} to {end}"), format!("{low} to {high}"));

@@ -6,7 +6,7 @@
 //! extents that say the same become one.
 
 use treering_format::node::{
-    ChecksumList, ENTRY_OVERHEAD_BYTES, ExtentContent, ExtentEntry, NODE_BYTES, NODE_ROOM_BYTES, NodeWriter,
+    ChecksumList, ENTRY_OVERHEAD_BYTES, ExtentContent, ExtentEntry, NODE_BYTES, NODE_ROOM_BYTES, NodeWriter, TreeKind,
 };
 use treering_format::record::DATA_BLOCKS_MAX;
 use treering_format::units::LogAddress;
@@ -56,24 +56,31 @@ impl Packer {
         self.entries.push((key, self.values.len()));
     }
 
-    /// Pushes all entries of a leaf as they are.
-    pub(super) fn push_leaf(&mut self, leaf: &Page) {
-        self.flush();
-        for index in 0..leaf.len() {
-            self.push(leaf.key(index), leaf.value(index));
-        }
+    /// Pushes all entries of a leaf; in a map its first extent may join the last one here.
+    pub(super) fn push_leaf(&mut self, tree: TreeKind, leaf: &Page) {
+        (0..leaf.len()).for_each(|index| self.push_entry(tree, leaf.key(index), leaf.value(index)));
     }
 
     /// Puts all entries of a leaf before those that are here.
-    pub(super) fn push_leaf_before(&mut self, leaf: &Page) {
+    pub(super) fn push_leaf_before(&mut self, tree: TreeKind, leaf: &Page) {
         self.flush();
-        let mut joined =
-            Packer { leaves_before: self.leaves_before, grew_at_end: self.grew_at_end, ..Packer::default() };
-        joined.push_leaf(leaf);
-        let shift = joined.values.len();
-        joined.values.append(&mut self.values);
-        joined.entries.extend(self.entries.iter().map(|(key, end)| (*key, end + shift)));
+        let mut joined = Packer { grew_at_end: self.grew_at_end, ..Packer::new(self.leaves_before) };
+        joined.push_leaf(tree, leaf);
+        let mut start = 0;
+        for (key, end) in &self.entries {
+            joined.push_entry(tree, *key, &self.values[start..*end]);
+            start = *end;
+        }
         *self = joined;
+    }
+
+    fn push_entry(&mut self, tree: TreeKind, key: u64, value: &[u8]) {
+        match tree {
+            TreeKind::Map => {
+                self.push_extent(key, &ExtentEntry::decode(value).expect("entries of a leaf were checked"))
+            }
+            TreeKind::Liveness | TreeKind::Catalog => self.push(key, value),
+        }
     }
 
     /// Pushes an extent, or lets it join the one before.

@@ -108,10 +108,10 @@ impl Tree {
                 continue;
             }
             if low < result.low {
-                packer.push_leaf_before(&leaf);
+                packer.push_leaf_before(self.kind, &leaf);
                 result.low = low;
             } else {
-                packer.push_leaf(&leaf);
+                packer.push_leaf(self.kind, &leaf);
                 packer.grew_at_end = false;
                 result.high = high;
             }
@@ -122,11 +122,11 @@ impl Tree {
 
     fn branch_at_hand(&self, pages: &Pages, child: &Child, low: u64, high: u64) -> Option<Rc<Branch>> {
         match child {
-            Child::Branch(branch) => Some(Rc::clone(branch)),
+            Child::Branch(branch) => Some(Branch::beginning_at(branch, low)),
             Child::Stored(reference) => {
                 let page = pages.cached(reference)?;
                 require_range(self.kind, &page, low, high).ok()?;
-                Some(Rc::new(Branch::of_page(&page)))
+                Some(Rc::new(Branch::of_page(&page, low)))
             }
             Child::Leaf(_) => None,
         }

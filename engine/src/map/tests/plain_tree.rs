@@ -17,7 +17,7 @@ fn changes() -> impl Strategy<Value = BTreeMap<u64, Option<Vec<u8>>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn a_tree_holds_what_was_set_and_not_removed(batches in proptest::collection::vec((changes(), any::<bool>()), 1..8)) {

@@ -103,7 +103,8 @@ impl TestStore {
             let page = self.run(pages.read(kind, reference)).map_err(|error| error.to_string())?;
             crate::map::gather::require_range(kind, &page, low, high).map_err(|error| error.to_string())?;
             let newest = if page.level() > 0 {
-                let child = |index| (page.child(index), page.key(index));
+                let begin = |index| if index == 0 { low } else { page.key(index) };
+                let child = |index| (page.child(index), begin(index));
                 let children: Vec<(NodeRef, u64)> = (0..page.len()).map(child).collect();
                 for (index, (child, low)) in children.iter().enumerate() {
                     open.push((*child, *low, children.get(index + 1).map_or(high, |(_, next)| *next)));
