@@ -5,6 +5,7 @@
 
 mod memory;
 mod registry;
+mod volume;
 pub mod writers;
 
 pub use memory::{MemoryCatalog, MemoryDevice};

@@ -1,0 +1,263 @@
+//! What goes over the control socket, and what `--json` prints: the same documents, with one schema version.
+//!
+//! A field is never renamed or given another meaning within a version; new ones may come. Requests with unknown fields are
+//! refused, so that a misspelt one is not taken for its default.
+
+use super::trouble::Trouble;
+use serde::{Deserialize, Serialize};
+use treering_engine::CompressionMode;
+
+/// Version of all documents.
+pub const SCHEMA: u32 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    #[default]
+    Auto,
+    Lz4,
+    Off,
+}
+
+impl Compression {
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::Auto => "auto",
+            Compression::Lz4 => "lz4",
+            Compression::Off => "off",
+        }
+    }
+}
+
+impl From<CompressionMode> for Compression {
+    fn from(mode: CompressionMode) -> Compression {
+        match mode {
+            CompressionMode::Auto => Compression::Auto,
+            CompressionMode::Lz4 => Compression::Lz4,
+            CompressionMode::Off => Compression::Off,
+        }
+    }
+}
+
+impl From<Compression> for CompressionMode {
+    fn from(compression: Compression) -> CompressionMode {
+        match compression {
+            Compression::Auto => CompressionMode::Auto,
+            Compression::Lz4 => CompressionMode::Lz4,
+            Compression::Off => CompressionMode::Off,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewVolume {
+    pub name: String,
+    pub size_bytes: u64,
+    #[serde(default)]
+    pub compression: Compression,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDot {
+    pub name: String,
+    pub volumes: Vec<NewVolume>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resize {
+    pub size_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckRequest {
+    /// Read every stored block too.
+    pub data: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dots {
+    pub schema: u32,
+    pub dots: Vec<Dot>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dot {
+    pub name: String,
+    pub volumes: Vec<VolumeState>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeState {
+    pub name: String,
+    pub size_bytes: u64,
+    pub compression: Compression,
+    /// Connections that have it open.
+    pub users: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreInfo {
+    pub schema: u32,
+    pub path: String,
+    pub id: String,
+    pub incarnation: String,
+    pub store_bytes: u64,
+    pub segment_bytes: u64,
+    pub segments: u64,
+    pub dots: u64,
+    pub volumes: u64,
+    /// Sizes of all volumes together.
+    pub logical_bytes: u64,
+    pub direct_io: bool,
+    pub served: bool,
+}
+
+/// Where the bytes of a store are. `log + pages + freed + free + fixed = store`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceReport {
+    pub schema: u32,
+    pub store_bytes: u64,
+    /// Segments that hold data of volumes, or the log's open end.
+    pub log_bytes: u64,
+    /// Segments that hold pages of maps.
+    pub pages_bytes: u64,
+    /// Of those, pages in use.
+    pub pages_used_bytes: u64,
+    /// Given back, waiting for the next checkpoint.
+    pub freed_bytes: u64,
+    pub free_bytes: u64,
+    /// Superblocks in front, and what is too short for a segment behind.
+    pub fixed_bytes: u64,
+    /// What may be written before the store is full.
+    pub writable_bytes: u64,
+    /// Kept back for checkpoints and recovery.
+    pub reserve_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    pub schema: u32,
+    pub version: String,
+    pub pid: u32,
+    pub uptime_seconds: u64,
+    pub store: String,
+    pub store_id: String,
+    pub incarnation: String,
+    pub backend: String,
+    pub direct_io: bool,
+    pub read_only: bool,
+    pub connections: usize,
+    pub exports: Vec<ExportState>,
+    pub requests: RequestCounts,
+    pub log: LogState,
+    /// Operations published and not folded into the maps.
+    pub unfolded: u64,
+    pub dirty_nodes: u64,
+    pub checkpoints: u64,
+    /// Log that a recovery would replay now.
+    pub replay_bytes: u64,
+    /// Writers that wait for space.
+    pub held_writers: u64,
+    /// Memory that requests hold.
+    pub request_bytes: u64,
+    pub recovery: Recovery,
+    /// Why the store acknowledges nothing more, if so.
+    pub failure: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportState {
+    pub name: String,
+    pub size_bytes: u64,
+    pub uri: String,
+    pub clients: Vec<Client>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    pub client: String,
+    pub seconds: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestCounts {
+    pub reads: u64,
+    pub writes: u64,
+    pub flushes: u64,
+    pub trims: u64,
+    pub zeroings: u64,
+    pub refused: u64,
+    pub failed: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogState {
+    pub records: u64,
+    pub bytes: u64,
+    pub syncs: u64,
+    /// Newest order number given to an operation.
+    pub published: u64,
+    /// Newest one that survives the host.
+    pub durable: u64,
+}
+
+/// What opening the store found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    pub clean: bool,
+    pub host_restarted: bool,
+    pub replayed_records: u64,
+    pub republished: u64,
+    /// A tail that was never known durable and was not accepted.
+    pub cut: Option<String>,
+    pub older_checkpoint: Option<String>,
+    pub incarnation_changed: bool,
+    pub took_ms: u64,
+}
+
+/// One line of the answer to a check: progress while it runs, then the report or what stopped it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum CheckEvent {
+    Progress { bytes: u64 },
+    Report(CheckResult),
+    Stopped { error: Trouble },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    pub schema: u32,
+    pub volumes: u64,
+    pub extents: u64,
+    pub live_blocks: u64,
+    pub pages: u64,
+    pub data_bytes_verified: u64,
+    /// No finding is damage.
+    pub sound: bool,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    pub damage: bool,
+    pub what: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    pub schema: u32,
+    /// What was made, changed or removed.
+    pub done: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReply {
+    pub schema: u32,
+    pub error: Trouble,
+}

@@ -1,0 +1,168 @@
+//! The verbs on an open store, the same whether the daemon holds it or a command opened it for itself.
+
+use super::api::{
+    CheckResult, Done, Dot, Dots, Finding, NewDot, NewVolume, Recovery, SCHEMA, SpaceReport, StoreInfo, VolumeState,
+};
+use super::trouble::{Kind, Trouble};
+use crate::export::Attachment;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::path::Path;
+use treering_engine::{CheckReport, RecoveryReport, Store};
+
+pub fn dots(store: &Store) -> Dots {
+    let volume = |v: treering_engine::VolumeInfo| VolumeState {
+        name: v.name,
+        size_bytes: v.size_bytes,
+        compression: v.compression.into(),
+        users: v.users,
+    };
+    let dots = store.dots().into_iter();
+    let dots = dots.map(|dot| Dot { name: dot.name, volumes: dot.volumes.into_iter().map(volume).collect() });
+    Dots { schema: SCHEMA, dots: dots.collect() }
+}
+
+pub async fn create_dot(store: &Store, dot: &NewDot) -> Result<Done, Trouble> {
+    let volumes: Vec<treering_engine::NewVolume> = dot.volumes.iter().map(to_engine).collect();
+    store.create_dot(&dot.name, &volumes).await?;
+    Ok(done(&dot.name))
+}
+
+pub async fn add_volume(store: &Store, dot: &str, volume: &NewVolume) -> Result<Done, Trouble> {
+    store.add_volume(dot, &to_engine(volume)).await?;
+    Ok(done(&format!("{dot}.{}", volume.name)))
+}
+
+pub async fn resize_volume(
+    store: &Store,
+    attachments: &[Attachment],
+    dot: &str,
+    volume: &str,
+    size_bytes: u64,
+) -> Result<Done, Trouble> {
+    let resized = store.resize_volume(dot, volume, size_bytes).await.map_err(Trouble::from);
+    let name = format!("{dot}.{volume}");
+    match resized {
+        Err(trouble) if trouble.kind == Kind::Busy => Err(with_holders(trouble, attachments, &name)),
+        Err(trouble) => Err(trouble),
+        Ok(()) => Ok(done(&name)),
+    }
+}
+
+/// Removes a volume that nobody uses.
+pub async fn remove_volume(
+    store: &Store,
+    attachments: &[Attachment],
+    dot: &str,
+    volume: &str,
+) -> Result<Done, Trouble> {
+    let name = format!("{dot}.{volume}");
+    let users = attachments.iter().filter(|a| a.name == name).count();
+    if users > 0 {
+        let trouble = Trouble::new(Kind::Busy, format!("{users} connections use {name}"))
+            .why("removing a device under its holder loses what the holder still has in memory.")
+            .fix("disconnect the clients first; treering status     lists them");
+        return Err(with_holders(trouble, attachments, &name));
+    }
+    store.remove_volume(dot, volume).await?;
+    Ok(done(&name))
+}
+
+pub fn info(store: &Store, path: &Path, served: bool) -> Result<StoreInfo, Trouble> {
+    let (status, space) = (store.status(), store.space());
+    let dots = store.dots();
+    let volumes = || dots.iter().flat_map(|dot| &dot.volumes);
+    Ok(StoreInfo {
+        schema: SCHEMA,
+        path: path.display().to_string(),
+        id: status.store.to_string(),
+        incarnation: status.incarnation.to_string(),
+        store_bytes: store_bytes(path)?,
+        segment_bytes: space.slot_bytes,
+        segments: space.slots.total,
+        dots: dots.len() as u64,
+        volumes: volumes().count() as u64,
+        logical_bytes: volumes().map(|v| v.size_bytes).sum(),
+        direct_io: status.direct,
+        served,
+    })
+}
+
+pub fn space(store: &Store, path: &Path) -> Result<SpaceReport, Trouble> {
+    let space = store.space();
+    let slots = |count: u64| count * space.slot_bytes;
+    let store_bytes = store_bytes(path)?;
+    Ok(SpaceReport {
+        schema: SCHEMA,
+        store_bytes,
+        log_bytes: slots(space.slots.log),
+        pages_bytes: slots(space.slots.pages),
+        pages_used_bytes: space.page_bytes_used,
+        freed_bytes: slots(space.slots.freed),
+        free_bytes: slots(space.slots.free),
+        fixed_bytes: store_bytes.saturating_sub(slots(space.slots.total)),
+        writable_bytes: space.writable_bytes,
+        reserve_bytes: space.reserve_bytes,
+    })
+}
+
+/// `progress` is told how many bytes of volumes were looked at.
+pub async fn check(store: &Store, data: bool, progress: &mut dyn FnMut(u64)) -> Result<CheckResult, Trouble> {
+    let CheckReport { volumes, extents, live_blocks, pages, data_bytes_verified, findings } =
+        store.check(data, progress).await?;
+    Ok(CheckResult {
+        schema: SCHEMA,
+        volumes,
+        extents,
+        live_blocks,
+        pages,
+        data_bytes_verified,
+        sound: !findings.iter().any(|f| f.damage),
+        findings: findings.into_iter().map(|f| Finding { damage: f.damage, what: f.what }).collect(),
+    })
+}
+
+pub fn recovery(report: &RecoveryReport) -> Recovery {
+    let cut = report.cut.as_ref();
+    Recovery {
+        clean: report.clean,
+        host_restarted: report.host_restarted,
+        replayed_records: report.replayed_records,
+        republished: report.republished,
+        cut: cut.map(|cut| {
+            let (at, sequence, beyond) = (cut.address, cut.sequence, cut.records_beyond);
+            format!(
+                "the log ends at {at}, where record {sequence} was expected: {}; {beyond} records behind it",
+                cut.why
+            )
+        }),
+        older_checkpoint: report.older_checkpoint.clone(),
+        incarnation_changed: report.incarnation_changed,
+        took_ms: report.took_ns / 1_000_000,
+    }
+}
+
+/// Bytes of the file or device.
+fn store_bytes(path: &Path) -> Result<u64, Trouble> {
+    let end = File::open(path).and_then(|mut file| file.seek(SeekFrom::End(0)));
+    end.map_err(|error: io::Error| {
+        Trouble::new(super::trouble::kind_of_io(&error), format!("size of {}: {error}", path.display()))
+    })
+}
+
+fn with_holders(trouble: Trouble, attachments: &[Attachment], name: &str) -> Trouble {
+    let holders = attachments.iter().filter(|a| a.name == name);
+    holders.fold(trouble, |t, a| t.evidence(format!("held by  {}, for {} s", a.client, a.seconds)))
+}
+
+fn to_engine(volume: &NewVolume) -> treering_engine::NewVolume {
+    treering_engine::NewVolume {
+        name: volume.name.clone(),
+        size_bytes: volume.size_bytes,
+        compression: volume.compression.into(),
+    }
+}
+
+fn done(what: &str) -> Done {
+    Done { schema: SCHEMA, done: what.into() }
+}
