@@ -70,7 +70,12 @@ impl Request {
 
     /// Takes in one result of the back end.
     fn advance(&mut self, result: i32, abandoned: bool) -> Progress {
-        let interrupted = result == -libc::EINTR || result == -libc::EAGAIN;
+        let interrupted = match -result {
+            libc::EINTR | libc::EAGAIN => true,
+            // The connection was gone before it was accepted: not the listener's trouble.
+            libc::ECONNABORTED => matches!(self, Request::Accept { .. }),
+            _ => false,
+        };
         if interrupted && !(abandoned && self.cancelled_when_dropped()) {
             return Progress::Again;
         }

@@ -85,6 +85,7 @@ on_every_back_end! {
         timeout_gives_up_and_lets_go,
         clock_and_randomness_are_there,
         wake_from_another_thread_reaches_the_task,
+        waiting_costs_no_processor_time,
         termination_is_told_to_all_who_wait;
 }
 

@@ -94,6 +94,113 @@ fn host_crash_keeps_any_subset_of_unsynced_sectors_and_all_synced_ones() {
 }
 
 #[test]
+fn every_subset_of_pending_sectors_can_be_chosen_and_nothing_else_survives() {
+    let trace = || {
+        let host = host(3);
+        let mut runtime = host.runtime();
+        let io = runtime.io();
+        runtime.block_on(async {
+            let file = open(&io);
+            io.write_at(&file, 0, filled(1024, 1), Durability::Volatile).await.unwrap();
+            io.write_at(&file, 512, filled(1024, 2), Durability::Volatile).await.unwrap();
+            drop(io.write_at(&file, 4096, filled(512, 3), Durability::Volatile));
+        });
+        (host, runtime)
+    };
+    for subset in 0..32u32 {
+        let (host, _runtime) = trace();
+        assert_eq!(host.pending_sectors(), 4, "and one in flight");
+        let (mut asked, mut expected) = (0, vec![0u8; 9]);
+        host.host_crash_keeping(&mut |sector| {
+            let keep = subset & (1 << asked) != 0;
+            asked += 1;
+            assert_eq!(sector.disk, Path::new(DISK));
+            assert_eq!(sector.in_flight, sector.offset == 4096);
+            if keep {
+                expected[sector.offset as usize / SECTOR] = sector.write as u8 + 1;
+            }
+            keep
+        });
+        assert_eq!(asked, 5);
+        let image = host.disk_image(Path::new(DISK));
+        let sectors: Vec<u8> = image.chunks(SECTOR).map(|sector| sector[0]).take(9).collect();
+        assert_eq!(sectors, expected, "subset {subset:05b}");
+        assert!(image[9 * SECTOR..].iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn write_in_flight_at_a_process_crash_arrives_whole_in_part_or_not() {
+    let (mut whole, mut part, mut nothing) = (0, 0, 0);
+    for seed in 0..200 {
+        let host = host(seed);
+        let mut runtime = host.runtime();
+        let io = runtime.io();
+        runtime.block_on(async {
+            let file = open(&io);
+            drop(io.write_at(&file, 0, filled(8192, 1), Durability::Volatile));
+        });
+        host.process_crash();
+        assert_eq!(runtime.run_sim(async {}), Err(Crashed), "a dead process runs no more");
+        match host.disk_image(Path::new(DISK)).iter().filter(|byte| **byte == 1).count() {
+            0 => nothing += 1,
+            8192 => whole += 1,
+            bytes => {
+                assert_eq!(bytes % SECTOR, 0);
+                part += 1;
+            }
+        }
+    }
+    assert!(whole > 20 && part > 20 && nothing > 20, "{whole} whole, {part} in part, {nothing} not at all");
+}
+
+#[test]
+fn write_from_shared_memory_takes_the_bytes_as_they_are_when_it_takes_effect() {
+    let host = host(1);
+    let mut runtime = host.runtime();
+    let io = runtime.io();
+    runtime.block_on(async {
+        let file = open(&io);
+        let memory = io.open_shared_memory(Path::new("/arena"), 4096).unwrap();
+        memory.copy_in(0, &[1; 4096]);
+        let write = io.write_at(&file, 0, vec![memory.slice(0, 4096).into()], Durability::Volatile);
+        memory.copy_in(0, &[2; 4096]);
+        write.await.unwrap();
+    });
+    assert_eq!(
+        host.disk_image(Path::new(DISK))[0],
+        2,
+        "whoever reuses an arena before its write ends must be found out"
+    );
+}
+
+#[test]
+fn failed_sync_leaves_what_it_covered_to_chance_and_no_later_sync_covers_it() {
+    let (mut durable, mut lost) = (0, 0);
+    for seed in 0..100 {
+        let host = host(seed);
+        let mut runtime = host.runtime();
+        let io = runtime.io();
+        runtime.block_on(async {
+            let file = open(&io);
+            io.write_at(&file, 0, filled(512, 1), Durability::Volatile).await.unwrap();
+            host.faults().sync_error = 1.0;
+            io.sync_data(&file).await.unwrap_err();
+            host.faults().sync_error = 0.0;
+            // Another handle has not seen the error; its sync succeeds and proves nothing.
+            let other = io.open_file(Path::new(DISK), &FileOptions::default()).unwrap();
+            io.sync_data(&other).await.unwrap();
+        });
+        host.host_crash();
+        match host.disk_image(Path::new(DISK))[0] {
+            1 => durable += 1,
+            _ => lost += 1,
+        }
+    }
+    assert!(durable > 20 && lost > 20, "{durable} durable, {lost} lost");
+}
+
+#[test]
 fn sync_covers_only_what_had_completed_when_it_was_submitted() {
     let mut lost = 0;
     for seed in 0..100 {

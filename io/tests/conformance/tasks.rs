@@ -163,6 +163,27 @@ pub fn wake_from_another_thread_reaches_the_task(mut stage: Stage) {
     thread.join().unwrap();
 }
 
+pub fn waiting_costs_no_processor_time(mut stage: Stage) {
+    let (path, io) = (stage.path("socket"), stage.io.clone());
+    let thread_time = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let file = stage.file("disk", 4096);
+    stage.runtime.block_on(async {
+        let listener = io.listen_unix(&path, 0o600).unwrap();
+        let (client, server) = crate::rules::connected(&io, &listener, &path).await;
+        // A sync rings the doorbell, which must not stay ringing.
+        io.sync_data(&file).await.unwrap();
+        let receive = io.spawn(io.recv(&server, Buffer::with_len(100), 0));
+        let before = thread_time();
+        io.sleep(Duration::from_millis(100)).await;
+        let spent = thread_time() - before;
+        assert!(spent < Duration::from_millis(20), "100 ms of waiting cost {spent:?} of processor time");
+        drop((receive, client));
+    });
+}
+
 pub fn termination_is_told_to_all_who_wait(mut stage: Stage) {
     let io = stage.io.clone();
     let simulated = stage.is_simulated();
