@@ -69,7 +69,7 @@ fn haggle(stream: &[u8], piece: usize) -> Haggled {
             Ok((taken, progress)) => {
                 used += taken;
                 match progress {
-                    Progress::NeedMore => (arrived == stream.len()).then_some(End::Waiting),
+                    Progress::NeedMore => (taken == 0 && arrived == stream.len()).then_some(End::Waiting),
                     Progress::Finished(negotiated) => Some(End::Finished(negotiated)),
                     Progress::Aborted => Some(End::Aborted),
                 }

@@ -39,6 +39,8 @@ use std::task::Poll;
 use std::time::Duration;
 use treering_io::{Buffer, Io};
 
+/// Requests begun in a row before the other connections have a turn.
+const BURST: usize = 64;
 /// How long a client that leaves may take for the last replies.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -197,12 +199,18 @@ struct Requests<'a, C: Catalog> {
 
 impl<C: Catalog> Requests<'_, C> {
     async fn serve(&mut self, machine: &mut Transmission) -> Result<(), SessionError> {
+        let mut burst = 0;
         loop {
+            if burst == BURST {
+                burst = 0;
+                self.context.io.yield_now().await;
+            }
+            burst += 1;
             let (used, step) = machine.next(self.receiver.bytes(), self.context.stopping.get())?;
             self.receiver.consume(used);
             match step {
                 Step::NeedMore => match self.receiver.fill().await? {
-                    Stream::Flows => {}
+                    Stream::Flows => burst = 0,
                     Stream::Ended if machine.is_between_requests() && self.receiver.bytes().is_empty() => return Ok(()),
                     Stream::Ended => return Err(SessionError::Cut("a request")),
                 },

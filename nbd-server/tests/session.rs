@@ -118,6 +118,70 @@ fn replies_leave_in_the_order_in_which_requests_complete() {
 }
 
 #[test]
+fn every_one_of_many_requests_in_flight_is_answered_once_and_rightly() {
+    for seed in 100..120 {
+        simulate(seed, |io| async move {
+            let device = GatedDevice::new(64 * MIB);
+            let _server = serve(&io, device.clone(), Options::default());
+            let terms = Terms { structured: seed % 2 == 0, ..Terms::default() };
+            let mut client = Client::attach(&io, "shop.pg", terms).await;
+            let count = 120;
+            let len = |cookie: u64| [512, 4096, 16_384, 70_000, 300_000][(cookie * 7 + seed) as usize % 5];
+            let shake = io.spawn({
+                let (io, device) = (io.clone(), device.clone());
+                async move {
+                    loop {
+                        device.hold_from(io.random_u64() % (64 * MIB));
+                        io.sleep(Duration::from_micros(io.random_u64() % 500)).await;
+                        device.release();
+                    }
+                }
+            });
+            for cookie in 0..count {
+                client.write(cookie, cookie * MIB / 2, &pattern(len(cookie), cookie as u8)).await;
+            }
+            let mut written = std::collections::BTreeSet::new();
+            while written.len() < count as usize {
+                let reply = client.reply().await.expect("an answer");
+                assert_eq!(reply.errno, 0);
+                assert!(written.insert(reply.cookie), "answered twice");
+            }
+            for cookie in 0..count {
+                client.request(0, wire::CMD_READ, cookie, cookie * MIB / 2, len(cookie) as u32).await;
+            }
+            let mut read = std::collections::BTreeSet::new();
+            while read.len() < count as usize {
+                let reply = client.reply().await.expect("an answer");
+                let cookie = reply.cookie;
+                assert!(reply.data == pattern(len(cookie), cookie as u8), "seed {seed}: read {cookie} is wrong");
+                assert!(read.insert(cookie), "answered twice");
+            }
+            drop(shake);
+        });
+    }
+}
+
+#[test]
+fn a_few_bytes_of_options_do_not_make_the_server_hold_many_of_replies() {
+    simulate(10, |io| async move {
+        let (server, catalog) = shop(&io, MIB, Options::default());
+        for number in 0..500 {
+            catalog.add("many", &format!("v{number}"), MIB);
+        }
+        let list = [&wire::OPTION_MAGIC.to_be_bytes()[..], &wire::OPT_LIST.to_be_bytes(), &[0; 4]].concat();
+        let mut client = Client::connect(&io).await;
+        client.send(&list.repeat(50)).await;
+        let mut acknowledged = 0;
+        while acknowledged < 50 {
+            let header = client.take(20).await.expect("an option reply");
+            acknowledged += u32::from(header[12..16] == wire::REP_ACK.to_be_bytes());
+            client.take(u32::from_be_bytes([header[16], header[17], header[18], header[19]]) as usize).await;
+        }
+        assert_eq!(server.connections(), 1);
+    });
+}
+
+#[test]
 fn requests_in_flight_finish_whatever_way_the_client_leaves() {
     for farewell in [true, false] {
         simulate(5, |io| async move {

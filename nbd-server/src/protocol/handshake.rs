@@ -127,8 +127,9 @@ impl Handshake {
         bytes
     }
 
-    /// Takes whole messages from the front of `input` until they run out or haggling ends. Returns how many bytes it used;
-    /// replies are appended to `out`, also before an error.
+    /// Takes whole messages from the front of `input` until they run out, haggling ends, or `out` holds enough to be sent
+    /// first: a few bytes of LIST can ask for many of reply. Returns how many bytes it used; replies are appended to `out`,
+    /// also before an error. Having used nothing and replied nothing, it needs more input.
     pub fn advance(
         &mut self,
         input: &[u8],
@@ -164,6 +165,9 @@ impl Handshake {
                     let Some(payload) = payload else { continue };
                     if let Some(end) = self.answer(option, payload, directory, out)? {
                         return Ok((used, end));
+                    }
+                    if out.len() >= wire::ENOUGH_REPLIES {
+                        return Ok((used, Progress::NeedMore));
                     }
                 }
             }

@@ -99,5 +99,7 @@ pub const MAXIMUM_STRING: usize = 4096;
 pub const MAXIMUM_OPTION: u32 = 64 << 10;
 /// Longer ones, up to here, are skipped and answered TOO_BIG; beyond, the connection ends.
 pub const MAXIMUM_SKIPPED_OPTION: u32 = 1 << 20;
+/// Replies to options that are sent before more options are read.
+pub const ENOUGH_REPLIES: usize = 64 << 10;
 /// Extents in one BLOCK_STATUS answer: 16 KiB of descriptors.
 pub const MAXIMUM_EXTENTS: usize = 2048;

@@ -322,3 +322,18 @@ fn a_closed_door_gives_its_reason_to_every_way_in() {
         assert!(matches!(ended.end, Err(HandshakeError::ExportName(_))));
     }
 }
+
+#[test]
+fn replies_are_handed_out_before_more_options_are_taken() {
+    let stream = [vec![client_flags(3)], vec![option(wire::OPT_LIST, b""); 4000]].concat().concat();
+    let mut machine = Handshake::new();
+    let (mut used, mut acknowledged) = (0, 0);
+    while acknowledged < 4000 {
+        let mut out = Vec::new();
+        let (taken, progress) = machine.advance(&stream[used..], &Shop, &mut out).expect("well-formed");
+        assert_eq!(progress, Progress::NeedMore);
+        assert!(taken > 0 && out.len() < wire::ENOUGH_REPLIES + 200, "{} bytes at once", out.len());
+        used += taken;
+        acknowledged += replies(&out).iter().filter(|reply| reply.1 == wire::REP_ACK).count();
+    }
+}
