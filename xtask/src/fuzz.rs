@@ -62,16 +62,29 @@ fn build(host: &str) -> Result<bool> {
     succeeds(command)
 }
 
+/// One target for a while. What it learns is kept under target/, on top of the inputs that fuzz/seeds/TARGET brings.
 fn fuzz(host: &str, name: &str, seconds: u64) -> Result<bool> {
-    let corpus = folder().join("corpus").join(name);
-    let found = target().join("fuzz").join("found").join(name);
+    let corpus = target().join("fuzz/corpus").join(name);
+    let found = target().join("fuzz/found").join(name);
     fs::create_dir_all(&corpus)?;
     fs::create_dir_all(&found)?;
-    let mut command = Command::new(target().join("fuzz").join(host).join("release").join(name));
-    command
+    let seeds = folder().join("seeds").join(name);
+    let said = Command::new(target().join("fuzz").join(host).join("release").join(name))
         .arg(&corpus)
+        .args(seeds.is_dir().then_some(&seeds))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/", found.display()))
-        .args(["-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1", "-verbosity=0"]);
-    succeeds(command)
+        .args(["-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1"])
+        .output()
+        .with_context(|| format!("starting the fuzz target {name}"))?;
+    let words = String::from_utf8_lossy(&said.stderr).into_owned();
+    if !said.status.success() {
+        println!("{words}\nFAILED  {name}: the input is in {}", found.display());
+        return Ok(false);
+    }
+    println!(
+        "ok      {name}: {} runs in {seconds} s",
+        words.lines().find_map(|l| l.strip_prefix("stat::number_of_executed_units: ")).unwrap_or("?")
+    );
+    Ok(true)
 }

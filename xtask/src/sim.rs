@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::arguments::Arguments;
 use crate::program::{cargo, succeeds, target};
@@ -16,12 +16,15 @@ pub fn run(mut arguments: Arguments) -> Result<bool> {
     let seeds = arguments.number("--seeds")?;
     let first = arguments.number("--seed")?;
     let minutes = arguments.number("--minutes")?;
+    let words = arguments.words()?;
+    if let Some(other) = words.iter().find(|word| *word != "canaries") {
+        bail!("`cargo xtask sim` knows only `canaries` as a word, not `{other}`");
+    }
     if !build()? {
         return Ok(false);
     }
-    match (arguments.words()?.first().map(String::as_str), minutes) {
-        (Some("canaries"), _) => succeeds(simulator(&["canaries".into()])),
-        (Some(other), _) => anyhow::bail!("`cargo xtask sim` knows only `canaries` as a word, not `{other}`"),
+    match (words.first(), minutes) {
+        (Some(_), _) => succeeds(simulator(&["canaries".into()])),
         // A seed without a count is one to look at.
         (None, None) => {
             let count = seeds.unwrap_or(if first.is_some() { 1 } else { SEEDS_IN_CI });
