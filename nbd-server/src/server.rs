@@ -141,6 +141,11 @@ impl<C: Catalog> Server<C> {
         self.inner.context.exports.attachments()
     }
 
+    /// The client that writes to `DOT.VOLUME` now.
+    pub fn holder(&self, name: &str) -> Option<String> {
+        self.inner.context.exports.holder(name).map(|group| group.to_string())
+    }
+
     pub fn connections(&self) -> usize {
         self.inner.connections.borrow().len()
     }

@@ -174,6 +174,8 @@ pub struct ExportState {
     pub name: String,
     pub size_bytes: u64,
     pub uri: String,
+    /// The client that writes to it; others may read.
+    pub holder: Option<String>,
     pub clients: Vec<Client>,
 }
 

@@ -107,6 +107,7 @@ fn status(served: &Served) -> StatusReport {
             exports.push(ExportState {
                 uri: (served.uri)(&name),
                 size_bytes: volume.size_bytes,
+                holder: served.server.holder(&name),
                 clients: clients.map(|a| Client { client: a.client.clone(), seconds: a.seconds }).collect(),
                 name,
             });

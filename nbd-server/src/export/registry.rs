@@ -100,6 +100,11 @@ impl<C: Catalog> Exports<C> {
             .collect()
     }
 
+    /// The client group that writes to a volume, named as `DOT.VOLUME`.
+    pub fn holder(&self, name: &str) -> Option<ClientGroup> {
+        self.inner.writers.borrow().get(name)?.holder()
+    }
+
     fn writers_of(&self, name: &str) -> Writers {
         let mut writers = self.inner.writers.borrow_mut();
         let new = || Writers::new(&self.inner.io, name, self.inner.access.shared);

@@ -93,6 +93,11 @@ impl Writers {
         Claim { writers: self.clone(), group, held: Cell::new(false), refused_by: Cell::new(None) }
     }
 
+    /// The group that writes to the volume now.
+    pub fn holder(&self) -> Option<ClientGroup> {
+        self.inner.holder.borrow().as_ref().map(|held| held.group.clone())
+    }
+
     fn try_take(&self, group: &ClientGroup) -> bool {
         let inner = &self.inner;
         let mut holder = inner.holder.borrow_mut();

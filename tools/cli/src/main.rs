@@ -16,6 +16,7 @@ mod nbd_client;
 mod output;
 mod progress;
 mod reach;
+mod server_process;
 mod sizes;
 mod times;
 

@@ -5,6 +5,7 @@ mod df;
 mod info;
 mod init;
 
+pub use check::check_unserved;
 pub use init::make;
 
 use super::Common;

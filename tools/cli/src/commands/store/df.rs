@@ -1,11 +1,60 @@
+//! `treering store df`: where each byte of a store is.
+
 use crate::commands::Common;
+use crate::output::table;
+use crate::reach::{Purpose, Reach, reach, with_store};
+use crate::sizes::iec;
 use clap::Args;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use treering_nbd_server::control::Trouble;
+use treering_nbd_server::control::api::SpaceReport;
+use treering_nbd_server::control::{Trouble, verbs};
+
+const EXAMPLES: &str = "\
+Example:
+  treering store df /var/lib/treering/store
+
+The rows add up to the size of the store. A segment counts whole as soon as anything is in it.";
+
 #[derive(Args)]
-pub struct Df {}
+#[command(after_help = EXAMPLES)]
+pub struct Df {
+    /// File or block device; --store if not given
+    path: Option<PathBuf>,
+}
+
 impl Df {
-    pub fn run(&self, _common: &Common) -> Result<ExitCode, Trouble> {
+    pub fn run(&self, common: &Common) -> Result<ExitCode, Trouble> {
+        let space = self.space(common).map_err(|trouble| trouble.doing("store df"))?;
+        common.output().result(&space, &[space.writable_bytes.to_string()], || text(&space));
         Ok(ExitCode::SUCCESS)
     }
+
+    fn space(&self, common: &Common) -> Result<SpaceReport, Trouble> {
+        match reach(common, self.path.as_deref())? {
+            Reach::Served(client) => client.get("/v1/space"),
+            Reach::Unserved(path) => {
+                with_store(common, &path, Purpose::Look, async |_, store, _| verbs::space(store, &path))
+            }
+        }
+    }
+}
+
+fn text(space: &SpaceReport) -> String {
+    let share = |bytes: u64| format!("{:.1}", bytes as f64 * 100.0 / space.store_bytes.max(1) as f64);
+    let row = |name: &str, bytes: u64, note: String| vec![name.into(), iec(bytes), share(bytes), note];
+    let rows = [
+        row("data and log", space.log_bytes, String::new()),
+        row("maps", space.pages_bytes, format!("{} of it in use", iec(space.pages_used_bytes))),
+        row("freed", space.freed_bytes, "usable after the next checkpoint".into()),
+        row("free", space.free_bytes, String::new()),
+        row("fixed", space.fixed_bytes, "superblocks, and what is too short for a segment".into()),
+        row("store", space.store_bytes, String::new()),
+    ];
+    format!(
+        "{}\n{} may be written before the store is full; {} are kept back for checkpoints and recovery\n",
+        table(&["WHAT", "SIZE", "%", ""], &[1, 2], &rows),
+        iec(space.writable_bytes),
+        iec(space.reserve_bytes),
+    )
 }
