@@ -1,0 +1,80 @@
+//! The memory that requests hold together: bounded, fair to small and to large.
+
+mod support;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+use support::{MIB, simulate};
+use treering_nbd_server::session::Budget;
+
+const LIMIT: u64 = 64 * MIB; // 8 MiB of it are the reserve
+const SMALL: u64 = 64 << 10;
+
+#[test]
+fn large_requests_leave_the_reserve_to_small_ones() {
+    let budget = Budget::new(LIMIT);
+    let _first = budget.try_acquire(32 * MIB).expect("there is room");
+    let second = budget.try_acquire(24 * MIB).expect("up to the reserve");
+    assert!(budget.try_acquire(MIB).is_none(), "the reserve is not for large requests");
+    let small: Vec<_> = std::iter::from_fn(|| budget.try_acquire(SMALL)).collect();
+    assert_eq!((small.len() as u64 * SMALL, budget.used()), (8 * MIB, LIMIT));
+    drop(second);
+    assert_eq!(budget.used(), 40 * MIB);
+}
+
+#[test]
+fn large_requests_count_what_small_ones_hold() {
+    let budget = Budget::new(LIMIT);
+    let small: Vec<_> = (0..600).map(|_| budget.try_acquire(SMALL).expect("there is room")).collect();
+    assert!(budget.try_acquire(32 * MIB).is_none(), "small and large together would pass the limit");
+    drop(small);
+    assert!(budget.try_acquire(32 * MIB).is_some());
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn a_waiting_large_request_is_overtaken_neither_by_another_nor_by_small_ones_without_end() {
+    simulate(40, |io| async move {
+        let budget = Budget::new(LIMIT);
+        let held = budget.try_acquire(40 * MIB).expect("there is room");
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let waiting: Vec<_> = [32 * MIB, MIB]
+            .into_iter()
+            .map(|bytes| {
+                let (budget, order) = (budget.clone(), order.clone());
+                io.spawn(async move {
+                    let permit = budget.acquire(bytes).await;
+                    order.borrow_mut().push(bytes);
+                    permit
+                })
+            })
+            .collect();
+        io.sleep(Duration::from_millis(1)).await;
+        assert!(budget.is_contended());
+        assert!(budget.try_acquire(MIB).is_none(), "it would overtake those who wait");
+        let small: Vec<_> = std::iter::from_fn(|| budget.try_acquire(SMALL)).collect();
+        assert_eq!(small.len() as u64 * SMALL, 8 * MIB, "while a large one waits, small ones have the reserve only");
+        drop(held);
+        for task in waiting {
+            task.await;
+        }
+        assert_eq!(*order.borrow(), [32 * MIB, MIB]);
+        assert!(!budget.is_contended());
+        drop(small);
+        assert_eq!(budget.used(), 0);
+    });
+}
+
+#[test]
+fn one_who_gives_up_waiting_does_not_block_those_behind() {
+    simulate(41, |io| async move {
+        let budget = Budget::new(LIMIT);
+        let held = budget.try_acquire(40 * MIB).expect("there is room");
+        let impatient = io.timeout(Duration::from_millis(1), budget.acquire(32 * MIB)).await;
+        assert!(impatient.is_none());
+        assert!(!budget.is_contended());
+        assert!(budget.try_acquire(8 * MIB).is_some());
+        drop(held);
+    });
+}
