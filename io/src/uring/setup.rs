@@ -34,7 +34,7 @@ pub(super) fn ring(entries: u32) -> io::Result<IoUring> {
         .find(|ring| !matches!(ring, Err(error) if error.raw_os_error() == Some(libc::EINVAL)))
         .unwrap_or_else(|| Err(io::Error::from_raw_os_error(libc::EINVAL)))?;
     check(&ring)?;
-    // Both only save work; a kernel that refuses them works as well.
+    // A kernel without this bound (before 5.15) has one of its own.
     let _ = ring.submitter().register_iowq_max_workers(&mut { WORKERS });
     Ok(ring)
 }
