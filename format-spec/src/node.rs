@@ -66,6 +66,7 @@ impl NodeRef {
         bytes
     }
 
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::of_len("node reference", bytes, NODE_REF_BYTES)?;
         let page = PageIndex(r.u64("page")?);

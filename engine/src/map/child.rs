@@ -36,10 +36,6 @@ impl Child {
             Child::Branch(branch) => branch.level,
         }
     }
-
-    pub(super) fn is_dirty(&self) -> bool {
-        !matches!(self, Child::Stored(_))
-    }
 }
 
 impl Branch {

@@ -71,15 +71,6 @@ impl Extent {
         Extent { block: start, count, content }
     }
 
-    /// The largest log address that it refers to.
-    pub fn newest(&self) -> LogAddress {
-        match &self.content {
-            Content::Data { address, encoding: Encoding::Raw, .. } => address.next(self.count as u32 - 1),
-            Content::Data { address, stored_blocks, .. } => address.next(u32::from(*stored_blocks) - 1),
-            Content::Hole { address } | Content::Zero { address } => *address,
-        }
-    }
-
     /// What a leaf says of the blocks from `block` on.
     pub(super) fn of_entry(block: u64, entry: &ExtentEntry<'_>) -> Extent {
         let address = entry.address;

@@ -12,7 +12,7 @@ use super::child::{Branch, Child};
 use crate::pages::{Page, PageError, Pages};
 
 /// Leaves of one slice: enough to keep a disk busy, few enough to change in a fraction of a millisecond.
-pub(super) const LEAVES_PER_SLICE: usize = if cfg!(test) { 10 } else { 64 };
+pub(super) const LEAVES_PER_SLICE: usize = if cfg!(test) { 10 } else { 32 };
 
 /// A node that will be replaced, with its range.
 pub(super) struct Touched {

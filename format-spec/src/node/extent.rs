@@ -44,6 +44,7 @@ pub enum ExtentContent<'a> {
 }
 
 impl<'a> ExtentEntry<'a> {
+    #[inline]
     pub fn decode(value: &'a [u8]) -> Result<Self, DecodeError> {
         if value.len() < FIXED_BYTES {
             let (found, expected) = (value.len() as u64, FIXED_BYTES as u64);
@@ -96,6 +97,7 @@ impl<'a> ExtentEntry<'a> {
     }
 
     /// Appends the encoded entry.
+    #[inline]
     pub fn encode(&self, into: &mut Vec<u8>) {
         let blocks = self.count as u8;
         let shape = match self.content {
@@ -117,6 +119,7 @@ impl<'a> ExtentEntry<'a> {
     }
 
     /// The entry for `count` of its blocks, after the first `skip`.
+    #[inline]
     pub fn part(&self, skip: u32, count: u32) -> Self {
         assert!(count > 0 && count <= self.count - skip, "map entry: {count} blocks after {skip} of {}", self.count);
         let content = match self.content {
@@ -137,6 +140,7 @@ impl<'a> ExtentEntry<'a> {
     }
 
     /// The largest log address that the entry refers to.
+    #[inline]
     pub fn newest(&self) -> LogAddress {
         match self.content {
             ExtentContent::Raw { .. } => self.address.next(self.count - 1),
