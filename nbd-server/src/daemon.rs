@@ -11,7 +11,7 @@ pub use holder::holders;
 pub use places::{Places, SOCKET_PATH_MAX, check_socket_path};
 
 use crate::control::{self, Control, Served, Trouble, trouble, verbs};
-use crate::export::Catalog;
+use crate::export::{Catalog, unix_uri};
 use crate::server::{Drained, ListenError, Options as ServerOptions, Server};
 use std::fs;
 use std::net::SocketAddr;
@@ -114,18 +114,6 @@ pub async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Store,
     })
 }
 
-/// `nbd+unix:///NAME?socket=PATH`, with what may not stand in an address escaped.
-pub fn unix_uri(socket: &Path, name: &str) -> String {
-    let mut uri = format!("nbd+unix:///{name}?socket=");
-    for &byte in socket.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => uri.push(byte as char),
-            _ => uri.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    uri
-}
-
 fn listen(
     io: &Io,
     options: &Options,
@@ -146,13 +134,12 @@ fn listen(
     };
     server.listen_unix(&options.socket, 0o600).map_err(refused)?;
     let tcp = options.tcp.map(|tcp| server.listen_tcp(tcp.address, tcp.force)).transpose().map_err(refused)?;
-    let socket = options.socket.clone();
     let served = Served {
         io: io.clone(),
         store: store.clone(),
         server: server.clone(),
         path: fs::canonicalize(&options.store).unwrap_or_else(|_| options.store.clone()),
-        uri: Box::new(move |name| unix_uri(&socket, name)),
+        socket: options.socket.clone(),
         recovery: verbs::recovery(recovery),
         since: io.now(),
     };
@@ -162,15 +149,4 @@ fn listen(
         Trouble::new(trouble::kind_of_io(&error), format!("listening on {}: {error}", options.control.display()))
     })?;
     Ok((control, tcp))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_escape_what_an_address_may_not_hold() {
-        let uri = unix_uri(Path::new("/tmp/a b&c/nbd.sock"), "shop.pg");
-        assert_eq!(uri, "nbd+unix:///shop.pg?socket=/tmp/a%20b%26c/nbd.sock");
-    }
 }

@@ -3,11 +3,13 @@
 //! A [`Device`] is all the server sees of a volume; a [`Catalog`] is all it sees of a store. [`Exports`] resolves names over
 //! a catalog and remembers, for each volume, which client group writes to it ([`writers`]).
 
+mod address;
 mod memory;
 mod registry;
 mod volume;
 pub mod writers;
 
+pub use address::unix_uri;
 pub use memory::{MemoryCatalog, MemoryDevice};
 pub use registry::{Access, Attachment, Export, Exports};
 

@@ -145,6 +145,8 @@ pub struct StatusReport {
     pub pid: u32,
     pub uptime_seconds: u64,
     pub store: String,
+    /// The NBD socket.
+    pub socket: String,
     pub store_id: String,
     pub incarnation: String,
     pub backend: String,

@@ -7,6 +7,7 @@ use super::api::{
 use super::http::{self, Request};
 use super::trouble::{Kind, Trouble};
 use super::verbs;
+use crate::export::unix_uri;
 use crate::server::Server;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,8 +21,8 @@ pub struct Served {
     pub store: Store,
     pub server: Server<Store>,
     pub path: PathBuf,
-    /// What stands before and behind an export's name in its address.
-    pub uri: Box<dyn Fn(&str) -> String>,
+    /// The NBD socket.
+    pub socket: PathBuf,
     pub recovery: Recovery,
     /// Monotonic nanoseconds.
     pub since: u64,
@@ -105,7 +106,7 @@ fn status(served: &Served) -> StatusReport {
             let name = format!("{}.{}", dot.name, volume.name);
             let clients = attachments.iter().filter(|a| a.name == name);
             exports.push(ExportState {
-                uri: (served.uri)(&name),
+                uri: unix_uri(&served.socket, &name),
                 size_bytes: volume.size_bytes,
                 holder: served.server.holder(&name),
                 clients: clients.map(|a| Client { client: a.client.clone(), seconds: a.seconds }).collect(),
@@ -119,6 +120,7 @@ fn status(served: &Served) -> StatusReport {
         pid: std::process::id(),
         uptime_seconds: served.io.now().saturating_sub(served.since) / 1_000_000_000,
         store: served.path.display().to_string(),
+        socket: served.socket.display().to_string(),
         store_id: status.store.to_string(),
         incarnation: status.incarnation.to_string(),
         backend: status.backend.into(),

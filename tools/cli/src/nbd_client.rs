@@ -7,24 +7,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+use treering_nbd_server::protocol::wire;
 
-const GREETING: u64 = u64::from_be_bytes(*b"NBDMAGIC");
-const OPTION: u64 = u64::from_be_bytes(*b"IHAVEOPT");
-const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
-const REQUEST: u32 = 0x2560_9513;
-const SIMPLE_REPLY: u32 = 0x6744_6698;
-
-const FIXED_NEWSTYLE_NO_ZEROES: u32 = 3;
-const OPT_GO: u32 = 7;
-const REP_ACK: u32 = 1;
-const REP_INFO: u32 = 3;
+const FIXED_NEWSTYLE_NO_ZEROES: u32 = (wire::FLAG_FIXED_NEWSTYLE | wire::FLAG_NO_ZEROES) as u32;
 const REP_ERROR: u32 = 1 << 31;
-const INFO_EXPORT: u16 = 0;
-
-const READ: u16 = 0;
-const WRITE: u16 = 1;
-const DISCONNECT: u16 = 2;
-const FLUSH: u16 = 3;
 
 /// A server that says nothing for so long is taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,15 +46,15 @@ impl NbdClient {
     }
 
     pub fn submit_read(&mut self, offset: u64, len: usize) -> io::Result<u64> {
-        self.submit(READ, offset, len as u32, &[], len)
+        self.submit(wire::CMD_READ, offset, len as u32, &[], len)
     }
 
     pub fn submit_write(&mut self, offset: u64, data: &[u8]) -> io::Result<u64> {
-        self.submit(WRITE, offset, data.len() as u32, data, 0)
+        self.submit(wire::CMD_WRITE, offset, data.len() as u32, data, 0)
     }
 
     pub fn submit_flush(&mut self) -> io::Result<u64> {
-        self.submit(FLUSH, 0, 0, &[], 0)
+        self.submit(wire::CMD_FLUSH, 0, 0, &[], 0)
     }
 
     /// The next reply, whichever request it answers.
@@ -78,7 +64,8 @@ impl NbdClient {
         let cookie = u64::from_be_bytes(head[8..].try_into().expect("eight bytes"));
         let errno = u32::from_be_bytes(head[4..8].try_into().expect("four bytes"));
         let expected = self.expected.remove(&cookie);
-        let (SIMPLE_REPLY, Some(len)) = (u32::from_be_bytes(head[..4].try_into().expect("four bytes")), expected)
+        let (wire::SIMPLE_REPLY_MAGIC, Some(len)) =
+            (u32::from_be_bytes(head[..4].try_into().expect("four bytes")), expected)
         else {
             return Err(strange("a reply to nothing that was asked"));
         };
@@ -103,7 +90,7 @@ impl NbdClient {
     }
 
     pub fn disconnect(mut self) -> io::Result<()> {
-        self.submit(DISCONNECT, 0, 0, &[], 0).map(drop)
+        self.submit(wire::CMD_DISC, 0, 0, &[], 0).map(drop)
     }
 
     fn success(&mut self) -> io::Result<Reply> {
@@ -118,7 +105,7 @@ impl NbdClient {
         let cookie = self.next;
         self.next += 1;
         let mut bytes = Vec::with_capacity(28 + data.len());
-        bytes.extend(REQUEST.to_be_bytes());
+        bytes.extend(wire::REQUEST_MAGIC.to_be_bytes());
         bytes.extend([0; 2]);
         bytes.extend(command.to_be_bytes());
         bytes.extend(cookie.to_be_bytes());
@@ -131,28 +118,28 @@ impl NbdClient {
     }
 
     fn haggle(&mut self, export: &str) -> io::Result<()> {
-        if self.u64()? != GREETING || self.u64()? != OPTION {
+        if self.u64()? != wire::NBD_MAGIC || self.u64()? != wire::OPTION_MAGIC {
             return Err(strange("another greeting than NBD's"));
         }
         self.take(2)?;
         let mut option = Vec::new();
         option.extend(FIXED_NEWSTYLE_NO_ZEROES.to_be_bytes());
-        option.extend(OPTION.to_be_bytes());
-        option.extend(OPT_GO.to_be_bytes());
+        option.extend(wire::OPTION_MAGIC.to_be_bytes());
+        option.extend(wire::OPT_GO.to_be_bytes());
         option.extend((export.len() as u32 + 6).to_be_bytes());
         option.extend((export.len() as u32).to_be_bytes());
         option.extend(export.as_bytes());
         option.extend([0; 2]);
         self.stream.write_all(&option)?;
         loop {
-            if self.u64()? != OPTION_REPLY || self.u32()? != OPT_GO {
+            if self.u64()? != wire::OPTION_REPLY_MAGIC || self.u32()? != wire::OPT_GO {
                 return Err(strange("an answer to nothing that was asked"));
             }
             let (kind, len) = (self.u32()?, self.u32()?.min(64 << 10));
             let data = self.take(len as usize)?;
             match kind {
-                REP_ACK => return Ok(()),
-                REP_INFO if data.len() >= 10 && data[..2] == INFO_EXPORT.to_be_bytes() => {
+                wire::REP_ACK => return Ok(()),
+                wire::REP_INFO if data.len() >= 10 && data[..2] == wire::INFO_EXPORT.to_be_bytes() => {
                     self.size = u64::from_be_bytes(data[2..10].try_into().expect("eight bytes"));
                 }
                 kind if kind & REP_ERROR != 0 => {

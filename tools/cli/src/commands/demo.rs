@@ -19,7 +19,7 @@ use journal::{Journal, Tally};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use treering_io::{BackendChoice, Runtime};
 use treering_nbd_server::control::api::{SCHEMA, StatusReport};
@@ -30,11 +30,13 @@ const EXPORT: &str = "demo.main";
 const VOLUME_BYTES: u64 = 64 << 20;
 const STORE_BYTES: u64 = 1 << 30;
 const CONNECTIONS: u64 = 2;
-/// How long the connections write before each kill: at other points of the log each time.
-const ROUNDS_MS: [u64; 3] = [900, 1300, 700];
+/// What the connections write before each kill: another point of the log each time, and together less than the store holds.
+const ROUNDS_MIB: [u64; 3] = [120, 170, 90];
+/// On a slow disk the kill comes earlier.
+const ROUND_MAX: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
-It takes a few seconds, about 1 GiB in the temporary folder at most (TMPDIR chooses another), and cleans up behind itself.
+It takes a few seconds, less than 1 GiB in the temporary folder (TMPDIR chooses another), and cleans up behind itself.
 
 Exit codes: 0 every acknowledged write was there · 7 one was not";
 
@@ -92,10 +94,10 @@ fn demo(tell: &dyn Fn(&str)) -> Result<Report, Trouble> {
 
     let mut journals: Vec<Journal> = (0..CONNECTIONS).map(|i| Journal::new(i, CONNECTIONS, VOLUME_BYTES)).collect();
     let mut server = home.start(&["--memory", "floor"])?;
-    tell(&format!("serving   {}", treering_nbd_server::daemon::unix_uri(&home.socket(), EXPORT)));
+    tell(&format!("serving   {}", treering_nbd_server::export::unix_uri(&home.socket(), EXPORT)));
     let mut rounds = Vec::new();
-    for (number, milliseconds) in ROUNDS_MS.into_iter().enumerate() {
-        let written = write_and_kill(&home, server, &mut journals, Duration::from_millis(milliseconds), &interrupted)?;
+    for (number, mib) in ROUNDS_MIB.into_iter().enumerate() {
+        let written = write_and_kill(&home, server, &mut journals, mib << 20, &interrupted)?;
         tell(&format!(
             "round {}   {CONNECTIONS} connections wrote {} times ({}) and flushed {} times; then kill -9 with {} requests under way",
             number + 1,
@@ -140,27 +142,34 @@ fn demo(tell: &dyn Fn(&str)) -> Result<Report, Trouble> {
     Ok(Report { schema: SCHEMA, seconds: begun.elapsed().as_secs_f64(), rounds, sound: check.sound })
 }
 
-/// Lets the connections write for a time, then kills the server under them.
+/// Lets the connections write so many bytes, then kills the server under them.
 fn write_and_kill(
     home: &Home,
     server: ServerProcess,
     journals: &mut [Journal],
-    time: Duration,
+    bytes: u64,
     interrupted: &AtomicBool,
 ) -> Result<Written, Trouble> {
     let mut clients = Vec::new();
     for _ in &*journals {
         clients.push(NbdClient::connect(&home.socket(), EXPORT).map_err(|e| connection("connecting", &e))?);
     }
+    let acknowledged = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let writers: Vec<_> = journals
             .iter_mut()
             .zip(clients)
-            .map(|(journal, client)| scope.spawn(move || writer::write_until_cut(client, journal)))
+            .map(|(journal, client)| (journal, client, &acknowledged))
+            .map(|(journal, client, acknowledged)| {
+                scope.spawn(move || writer::write_until_cut(client, journal, acknowledged))
+            })
             .collect();
         let begun = Instant::now();
-        while begun.elapsed() < time && !interrupted.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(5));
+        while acknowledged.load(Ordering::Relaxed) < bytes
+            && begun.elapsed() < ROUND_MAX
+            && !interrupted.load(Ordering::Relaxed)
+        {
+            std::thread::sleep(Duration::from_millis(1));
         }
         let killed = server.kill();
         let mut total = Written::default();

@@ -5,6 +5,7 @@ use crate::nbd_client::NbdClient;
 use std::collections::HashMap;
 use std::io;
 use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Requests in flight.
 const WINDOW: usize = 16;
@@ -35,8 +36,8 @@ enum Sent {
     Flush { covers: u64 },
 }
 
-/// Writes until the connection breaks. Answers that were on their way by then still count: the client was told.
-pub fn write_until_cut(mut client: NbdClient, journal: &mut Journal) -> io::Result<Written> {
+/// Writes until the connection breaks, and adds what was acknowledged to `acknowledged`, in bytes. Answers that were on their way by then still count: the client was told.
+pub fn write_until_cut(mut client: NbdClient, journal: &mut Journal, acknowledged: &AtomicU64) -> io::Result<Written> {
     let mut sent: HashMap<u64, Sent> = HashMap::new();
     let mut written = Written::default();
     let mut random = 0x2545_f491_4f6c_dd1d_u64 ^ u64::from(std::process::id());
@@ -79,7 +80,9 @@ pub fn write_until_cut(mut client: NbdClient, journal: &mut Journal) -> io::Resu
             Some(Sent::Write { first, count }) => {
                 journal.acknowledge(first, count);
                 written.writes += 1;
-                written.bytes += count * super::journal::BLOCK as u64;
+                let bytes = count * super::journal::BLOCK as u64;
+                written.bytes += bytes;
+                acknowledged.fetch_add(bytes, Ordering::Relaxed);
             }
             Some(Sent::Flush { covers }) => {
                 journal.flushed(covers);
