@@ -103,6 +103,13 @@ impl Limits {
         (self.record_bytes / 4096).clamp(1, publish_blocks(segment_blocks))
     }
 
+    /// Bytes of payload and number of entries of the arena. The longest publish must fit beside the space it may skip at the
+    /// end of the memory, or writers would wait for ever.
+    pub(crate) fn arena(&self, segment_blocks: u32) -> (u64, u64) {
+        let least = 3 * publish_blocks(segment_blocks) * 4096;
+        (self.arena_bytes.max(least), self.arena_entries.max(64))
+    }
+
     /// Operations after which a record is sealed, so that its descriptors stay small.
     pub(crate) fn record_operations(&self, segment_blocks: u32) -> usize {
         (segment_blocks as usize).min(1024)

@@ -129,7 +129,17 @@ impl<S: Slots> Walk<'_, S> {
             if self.at.sequence.0 + 1 != mount.first_sequence.0 || self.at.chain != mount.previous_chain {
                 return Err(self.damaged(format!("the mount after it begins with record {}", mount.first_sequence)));
             }
-            end = self.mount(Some(mount), later.get(i + 1).map(|m| m.previous_end)).await?;
+            let next = later.get(i + 1);
+            if next.is_some_and(|n| n.first_sequence == mount.first_sequence) {
+                continue;
+            }
+            let (before, segments) = (self.at, self.segments.len());
+            end = self.mount(Some(mount), next.map(|n| n.previous_end)).await?;
+            if self.at.sequence == before.sequence {
+                // A mount that left no record left nothing: the log still ends where it did.
+                self.at = before;
+                self.segments.truncate(segments);
+            }
         }
         Ok(end)
     }
@@ -141,6 +151,9 @@ impl<S: Slots> Walk<'_, S> {
             Some(m) => (m.first_segment, Some(m.first_slot), 1),
             None => (self.at.next.segment(), self.slots.locate(self.at.next.segment()), self.at.next.block()),
         };
+        if mount.is_none() && limit == Some(self.at.next) {
+            return Ok(End::default());
+        }
         let slot = slot.filter(|s| self.slots.contains(*s));
         let Some(slot) = slot else {
             return Err(self.damaged(format!("no slot holds segment {id}")));
@@ -148,9 +161,6 @@ impl<S: Slots> Walk<'_, S> {
         self.last_segment = self.last_segment.max(id);
         if mount.is_some() {
             self.at.next = LogAddress::new(id, 1);
-        }
-        if limit == Some(self.at.next) {
-            return Ok(End::default());
         }
         let mut segment = match self.open(id, slot, mount.map(|m| m.mount)).await {
             Ok(segment) => segment,
@@ -429,13 +439,15 @@ impl<S: Slots> Walk<'_, S> {
     /// Takes back the acceptance of records from index `i` on.
     fn truncate(&mut self, i: usize) {
         let header = self.accepted[i].0.header.clone();
+        let first_of = self.store.mounts.iter().find(|m| m.first_sequence == header.sequence);
         self.accepted.truncate(i);
         self.at = Frontier {
             sequence: RecordSequence(header.sequence.0 - 1),
             order: treering_format::units::OrderNumber(header.first_order.0 - 1),
             address: self.accepted.last().map_or(LogAddress(header.address.0 - 1), |(r, _)| r.header.last_address()),
             chain: header.previous_chain,
-            next: header.address,
+            // The first record of a mount: without it the log ends where the mount before did.
+            next: first_of.map_or(header.address, |mount| mount.previous_end),
         };
         let last = self.at.sequence;
         for (_, _, sequence) in &mut self.segments {

@@ -155,6 +155,8 @@ pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<
         committed.map_err(failed("writing the superblock of"))?;
     }
     let core = assemble(disk, cell, &begin, loaded, replayed, options, (arena, arena_path));
+    // From here on the fold keeps up: what is published again may be more than the overlay holds at once.
+    let background = if options.read_only { Vec::new() } else { background::start(&core) };
     if let Some(leftover) = &leftover {
         report.republished = remains::publish_again(&core, leftover).await?;
     }
@@ -166,7 +168,6 @@ pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<
         core.write_checkpoint().await?;
         core.write_checkpoint().await?;
     }
-    let background = if options.read_only { Vec::new() } else { background::start(&core) };
     report.took_ns = io.now() - begun;
     Ok((Store { core, _background: Rc::new(background) }, report))
 }
@@ -475,8 +476,7 @@ fn make_arena(
 ) -> Result<Arena, StoreError> {
     let failed = |doing| move |source| StoreError::Io { doing, path: path.to_owned(), source };
     // A reader publishes nothing; its arena is as small as can be, and has no name.
-    let (bytes, entries) =
-        if options.read_only { (BLOCK, 1) } else { (options.limits.arena_bytes, options.limits.arena_entries) };
+    let (bytes, entries) = if options.read_only { (BLOCK, 1) } else { options.limits.arena(superblock.segment_blocks) };
     let path =
         if options.read_only { path.with_extension(format!("{:016x}", io.random_u64())) } else { path.to_owned() };
     let memory =
