@@ -7,7 +7,7 @@
 mod holder;
 mod places;
 
-pub use holder::holders;
+pub use holder::{Holder, holders};
 pub use places::{Places, SOCKET_PATH_MAX, check_socket_path};
 
 use crate::control::{self, Control, Served, Trouble, trouble, verbs};
@@ -16,8 +16,13 @@ use crate::server::{Drained, ListenError, Options as ServerOptions, Server};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use treering_engine::{OpenOptions, RecoveryReport, Store, StoreError};
 use treering_io::Io;
+
+/// How long the writes of a process that was killed may take to end.
+const DEAD_HOLDER: Duration = Duration::from_secs(30);
+const UNSEEN_HOLDER: Duration = Duration::from_secs(1);
 
 pub struct Options {
     pub store: PathBuf,
@@ -101,17 +106,27 @@ impl Daemon {
     }
 }
 
-/// Opens a store; if another process has it, says which.
+/// Opens a store. Waits for the last writes of a server that died; if a living process has the store, says which.
 pub async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Store, RecoveryReport), Trouble> {
-    Store::open(io, path, options).await.map_err(|error| {
-        let trouble = Trouble::of_store(&error, path);
-        match error {
-            StoreError::Locked { .. } => {
-                holders(path).into_iter().fold(trouble, |t, who| t.evidence(format!("held by  {who}")))
-            }
-            _ => trouble,
+    let begun = io.now();
+    loop {
+        let error = match Store::open(io, path, options).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        if !matches!(error, StoreError::Locked { .. }) {
+            return Err(Trouble::of_store(&error, path));
         }
-    })
+        let holders = holders(path);
+        let alive = holders.iter().any(|holder| holder.program.is_some());
+        // Whom we cannot see may be alive; it may also have let go between the two looks.
+        let patience = if holders.is_empty() { UNSEEN_HOLDER } else { DEAD_HOLDER };
+        if alive || io.now() - begun > patience.as_nanos() as u64 {
+            let trouble = Trouble::of_store(&error, path);
+            return Err(holders.iter().fold(trouble, |t, who| t.evidence(format!("held by  {who}"))));
+        }
+        io.sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn listen(

@@ -1,18 +1,36 @@
 //! Who holds the lock of a store, as far as the kernel tells.
+//!
+//! A lock may outlive its process: the kernel keeps the file open until the last write of a killed server is done, which is
+//! what makes it safe to recover the store afterwards. Such a lock goes by itself within moments.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// `PROGRAM, pid N` for each process that holds a lock on the file. Empty if nothing can be seen, as across namespaces.
-pub fn holders(path: &Path) -> Vec<String> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: u32,
+    /// None for a process that has ended.
+    pub program: Option<String>,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.program {
+            Some(program) => write!(f, "{program}, pid {}", self.pid),
+            None => write!(f, "the last writes of pid {}, which has ended", self.pid),
+        }
+    }
+}
+
+/// The processes that hold a lock on the file. Empty if none can be seen, as across namespaces.
+pub fn holders(path: &Path) -> Vec<Holder> {
     let Ok(file) = fs::metadata(path) else { return Vec::new() };
     let Ok(locks) = fs::read_to_string("/proc/locks") else { return Vec::new() };
     let device = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
-    let pids = locks.lines().filter_map(|line| holder(line, device, file.ino()));
-    let mut named: Vec<String> = pids.map(|pid| format!("{}, pid {pid}", program(pid))).collect();
-    named.dedup();
-    named
+    let mut pids: Vec<u32> = locks.lines().filter_map(|line| holder(line, device, file.ino())).collect();
+    pids.dedup();
+    pids.into_iter().map(|pid| Holder { pid, program: program(pid) }).collect()
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 4121 fe:00:1052 0 EOF`; waiters have an arrow behind their number.
@@ -29,14 +47,29 @@ fn holder(line: &str, device: (u32, u32), inode: u64) -> Option<u32> {
     (found == inode && (major, minor) == device).then_some(pid)
 }
 
-fn program(pid: u32) -> String {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    if name.trim().is_empty() { "a process".into() } else { name.trim().into() }
+/// The name of a process that runs.
+fn program(pid: u32) -> Option<String> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (front, fields) = stat.rsplit_once(") ")?;
+    let ended = fields.starts_with(['Z', 'X']);
+    let (_, name) = front.split_once(" (")?;
+    (!ended).then(|| name.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_has_no_name() {
+        assert!(program(std::process::id()).is_some());
+        let mut child = std::process::Command::new("true").spawn().expect("true starts");
+        let zombie = std::iter::repeat_with(|| program(child.id())).take(100_000).any(|name| name.is_none());
+        assert!(zombie, "a process that nobody waited for has ended all the same");
+        child.wait().expect("it ends");
+        assert_eq!(program(child.id()), None);
+    }
 
     #[test]
     fn the_holder_of_a_lock_is_named_and_a_waiter_is_not() {

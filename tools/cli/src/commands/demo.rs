@@ -116,7 +116,7 @@ fn demo(tell: &dyn Fn(&str)) -> Result<Report, Trouble> {
         ));
         let verified = verify(&home, &mut journals, &interrupted)?;
         tell(&format!(
-            "          verified byte for byte: {} blocks flushed, {} acknowledged and not flushed; of {} under way {} had happened",
+            "          verified byte for byte: {} blocks flushed, {} acknowledged and not flushed; of {} under way {} had been written",
             verified.flushed, verified.acknowledged, verified.under_way, verified.happened
         ));
         rounds.push(Round {

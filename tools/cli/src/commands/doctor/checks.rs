@@ -45,7 +45,11 @@ pub fn direct_io(folder: &Path) -> Line {
     let probe = match tempfile::Builder::new().prefix("treering-probe-").tempfile_in(folder) {
         Ok(probe) => probe,
         Err(error) => {
-            return fail(what, format!("no file can be made in {}: {error}", folder.display()), "choose another folder");
+            return fail(
+                what,
+                format!("no file can be made in {}: {error}", folder.display()),
+                "choose another folder",
+            );
         }
     };
     let options = FileOptions { create_new: false, write: true, lock: false, direct: Direct::Auto };
