@@ -1,1 +1,21 @@
+//! Why a Treering store can be trusted: a reference model, and machines that compare the engine with it.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `model` | what a store should hold, piece by piece in the order in which the engine published them |
+//! | `scenario`, `random`, `content` | what a seed decides, and the bytes that are written |
+//! | `world`, `clients` | a running store under several clients, every answer checked |
+//! | `life`, `recovered` | crashes, recoveries, and what is owed after each |
+//! | `run`, `coverage` | many seeds, and what they met |
 #![forbid(unsafe_code)]
+
+pub mod clients;
+pub mod content;
+pub mod coverage;
+pub mod life;
+pub mod model;
+pub mod random;
+pub mod recovered;
+pub mod run;
+pub mod scenario;
+pub mod world;

@@ -1,0 +1,153 @@
+//! What a run met: printed at the end, so that a check that has stopped checking is seen.
+
+use treering_engine::RecoveryReport;
+use treering_format::record::{Descriptor, Encoding, Record};
+
+use crate::content::BLOCK;
+use crate::model::{Change, Piece};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counters of one run, or of many.
+        #[derive(Clone, Debug, Default)]
+        pub struct Coverage { $($(#[$doc])* pub $name: u64),* }
+
+        impl Coverage {
+            pub fn add(&mut self, other: &Coverage) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counters! {
+    seeds, operations, reads_verified, blocks_verified, statuses_verified,
+    writes, merges, holes, zeros, flushes, durable_writes, cancelled,
+    dots_created, dots_removed, volumes_created, volumes_removed, resizes, no_space,
+    host_crashes, process_crashes, crashes_in_recovery, torn_shared_memory, clean_closes, read_only_opens,
+    recoveries, replayed_records, republished, cut_tails, older_checkpoints, pieces_lost, pieces_doubtful,
+    checkpoints, folds, checks, findings, fail_stops, refused_opens, damaged_blocks, faults,
+    /// Records in sampled disk images, by what they hold.
+    images, data_raw, data_lz4, hole_descriptors, zero_descriptors, create_dot, remove_dot, create_volume, remove_volume,
+    resize_volume, configure_volume,
+    /// Order numbers that the harness did not expect: its picture of the engine is wrong somewhere.
+    surprises,
+    disk_events, virtual_seconds,
+}
+
+impl Coverage {
+    pub fn piece(&mut self, piece: &Piece) {
+        match piece {
+            Piece::Data { .. } => self.writes += 1,
+            Piece::Merge { .. } => self.merges += 1,
+            Piece::Blank { allocated: false, .. } => self.holes += 1,
+            Piece::Blank { allocated: true, .. } => self.zeros += 1,
+            Piece::Change(Change::CreateDot { .. }) => self.dots_created += 1,
+            Piece::Change(Change::RemoveDot { .. }) => self.dots_removed += 1,
+            Piece::Change(Change::CreateVolume { .. }) => self.volumes_created += 1,
+            Piece::Change(Change::RemoveVolume { .. }) => self.volumes_removed += 1,
+            Piece::Change(Change::Resize { .. }) => self.resizes += 1,
+        }
+    }
+
+    pub fn recovery(&mut self, report: &RecoveryReport) {
+        self.recoveries += u64::from(!report.clean);
+        self.replayed_records += report.replayed_records;
+        self.republished += report.republished;
+        self.cut_tails += u64::from(report.cut.is_some());
+        self.older_checkpoints += u64::from(report.older_checkpoint.is_some());
+    }
+
+    /// Counts what lies in the log of a disk image.
+    pub fn image(&mut self, image: &[u8]) {
+        self.images += 1;
+        for start in (0..image.len()).step_by(BLOCK as usize) {
+            let Ok(record) = Record::decode(&image[start..]) else { continue };
+            for descriptor in &record.descriptors {
+                let counter = match descriptor {
+                    Descriptor::Data(data) if data.encoding == Encoding::Raw => &mut self.data_raw,
+                    Descriptor::Data(_) => &mut self.data_lz4,
+                    Descriptor::Hole { .. } => &mut self.hole_descriptors,
+                    Descriptor::Zero { .. } => &mut self.zero_descriptors,
+                    Descriptor::CreateDot { .. } => &mut self.create_dot,
+                    Descriptor::RemoveDot { .. } => &mut self.remove_dot,
+                    Descriptor::CreateVolume { .. } => &mut self.create_volume,
+                    Descriptor::RemoveVolume { .. } => &mut self.remove_volume,
+                    Descriptor::ResizeVolume { .. } => &mut self.resize_volume,
+                    Descriptor::ConfigureVolume { .. } => &mut self.configure_volume,
+                };
+                *counter += 1;
+            }
+        }
+    }
+
+    pub fn print(&self) {
+        let c = self;
+        println!(
+            "seeds {} · operations {} · disk events {} · virtual time {} s",
+            c.seeds, c.operations, c.disk_events, c.virtual_seconds
+        );
+        println!(
+            "published: data {} · merged {} · hole {} · zero {} · create dot {} · remove dot {} · create volume {} · remove volume {} · resize {}",
+            c.writes,
+            c.merges,
+            c.holes,
+            c.zeros,
+            c.dots_created,
+            c.dots_removed,
+            c.volumes_created,
+            c.volumes_removed,
+            c.resizes
+        );
+        println!(
+            "answered: flush {} · durable write {} · cancelled {} · refused for space {} · reads verified {} ({} blocks, {} statuses)",
+            c.flushes,
+            c.durable_writes,
+            c.cancelled,
+            c.no_space,
+            c.reads_verified,
+            c.blocks_verified,
+            c.statuses_verified
+        );
+        println!(
+            "crashes: host {} · process {} · of these in recovery {} · within shared memory {} · clean closes {} · read-only opens {}",
+            c.host_crashes,
+            c.process_crashes,
+            c.crashes_in_recovery,
+            c.torn_shared_memory,
+            c.clean_closes,
+            c.read_only_opens
+        );
+        println!(
+            "recoveries {} · records replayed {} · operations republished {} · cut tails {} · older checkpoint {} · published and lost {} of {} in doubt",
+            c.recoveries,
+            c.replayed_records,
+            c.republished,
+            c.cut_tails,
+            c.older_checkpoints,
+            c.pieces_lost,
+            c.pieces_doubtful
+        );
+        println!(
+            "checkpoints {} · folds {} · checks {} · faults {} · fail-stops {} · opens refused for damage {} · blocks reported damaged {}",
+            c.checkpoints, c.folds, c.checks, c.faults, c.fail_stops, c.refused_opens, c.damaged_blocks
+        );
+        println!(
+            "descriptors in {} disk images: data raw {} · data lz4 {} · hole {} · zero {} · create dot {} · remove dot {} · create volume {} · remove volume {} · resize volume {} · configure volume {}",
+            c.images,
+            c.data_raw,
+            c.data_lz4,
+            c.hole_descriptors,
+            c.zero_descriptors,
+            c.create_dot,
+            c.remove_dot,
+            c.create_volume,
+            c.remove_volume,
+            c.resize_volume,
+            c.configure_volume
+        );
+        if c.surprises > 0 {
+            println!("order numbers that the harness did not expect: {}", c.surprises);
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! One run: a store is made, lives, dies, and is opened again, several times; each time it must hold what it owes.
+//!
+//! What is owed after which death: a clean close owes everything; a crash of the process owes everything acknowledged; a crash
+//! of the host owes everything that was said to be durable. In each case what is found must be one position of the order, the
+//! same for all volumes. Once a store has been opened and read, what it showed is durable.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use treering_engine::{CreateOptions, OpenOptions, RecoveryReport, Store, StoreError};
+use treering_format::superblock::{COPIES_PER_REGION, DATA_START, REGION_STARTS, Superblock};
+use treering_format::units::Incarnation;
+use treering_io::Io;
+use treering_io::sim::{Faults, Host, Stopped};
+
+use crate::clients::Client;
+use crate::content::BLOCK;
+use crate::coverage::Coverage;
+use crate::model::{Position, publish_blocks};
+use crate::random::Random;
+use crate::recovered;
+use crate::scenario::{Scenario, Temper};
+use crate::world::{Broken, World};
+
+pub const STORE: &str = "/store";
+const ARENAS: &str = "/arenas";
+
+/// How to run one seed.
+#[derive(Clone, Debug, Default)]
+pub struct How {
+    pub operations: Option<u64>,
+    pub temper: Option<Temper>,
+    pub trace: bool,
+    /// The disk acknowledges syncs and does nothing: every such run should fail.
+    pub lying_sync: bool,
+    /// Count the descriptors in the disk's final image.
+    pub sample_image: bool,
+}
+
+/// What happened since the store was last opened and read.
+#[derive(Default)]
+struct Since {
+    host_crashed: bool,
+    process_crashed: bool,
+    closed: bool,
+    incarnation: Option<Incarnation>,
+}
+
+pub struct Run {
+    world: Rc<World>,
+    scenario: Scenario,
+    random: Random,
+    since: Since,
+    how: How,
+}
+
+/// How a process ended by itself.
+enum End {
+    Closed,
+    /// It just stops, with everything in flight.
+    Left,
+    /// The store could not be opened; with the faults of this run that may be.
+    Refused,
+    /// Nothing more can be learned from this store.
+    Over,
+}
+
+pub fn run(seed: u64, how: &How) -> (Result<(), Broken>, Coverage) {
+    let mut random = Random::new(seed);
+    let scenario = match how.temper {
+        Some(temper) => Scenario::with(temper, &mut random, how.operations),
+        None => Scenario::draw(&mut random, how.operations),
+    };
+    let host = Host::new(seed);
+    let world = Rc::new(World::new(host, scenario.temper, how.trace));
+    world.note(|| format!("{scenario:?}"));
+    let mut run = Run { world: Rc::clone(&world), scenario, random, since: Since::default(), how: how.clone() };
+    let result = run.all();
+    let mut coverage = world.coverage.borrow().clone();
+    let stats = world.host.stats();
+    coverage.seeds = 1;
+    coverage.faults = stats.faults;
+    coverage.host_crashes = stats.host_crashes;
+    coverage.process_crashes = stats.process_crashes;
+    coverage.disk_events = world.host.events();
+    if how.sample_image {
+        coverage.image(&world.host.disk_image(Path::new(STORE)));
+    }
+    (result, coverage)
+}
+
+impl Run {
+    fn all(&mut self) -> Result<(), Broken> {
+        if self.scenario.temper == Temper::LyingWrites {
+            self.world.journal.borrow_mut().keep_history();
+        }
+        self.create()?;
+        let mut lives = 0;
+        let mut attempts = 0;
+        while lives < self.scenario.lives {
+            attempts += 1;
+            // The last life is opened and read only: it tells what the one before left.
+            let last = lives + 1 == self.scenario.lives;
+            let crash = match attempts {
+                _ if last && attempts > 1 => None,
+                1..=4 if self.random.chance(35) => Some(self.random.scale(1, 80)),
+                1..=6 if self.random.chance(70) => Some(self.random.scale(20, 4_000)),
+                _ => None,
+            };
+            let served = self.process(crash, last)?;
+            match served {
+                None => return Ok(()),
+                Some(true) => {
+                    lives += 1;
+                    attempts = 0;
+                }
+                Some(false) if attempts > 12 => return Err("the store could not be opened in 12 attempts".into()),
+                Some(false) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self) -> Result<(), Broken> {
+        let mut runtime = self.world.host.runtime();
+        let io = runtime.io();
+        let options = CreateOptions {
+            size: Some(DATA_START + self.scenario.slots * u64::from(self.scenario.segment_blocks) * BLOCK),
+            sparse: self.scenario.sparse,
+            segment_blocks: self.scenario.segment_blocks,
+        };
+        let made = runtime.run_sim(async { Store::create(&io, Path::new(STORE), &options).await });
+        match made {
+            Ok(Ok(_)) => {
+                self.since.closed = true;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(format!("creating the store: {error}")),
+            Err(stopped) => Err(format!("creating the store: {stopped}")),
+        }
+    }
+
+    /// One process, from open to its end. Gives whether it served, and None when the run is over.
+    fn process(&mut self, crash: Option<u64>, last: bool) -> Result<Option<bool>, Broken> {
+        let in_memory = crash.is_some() && self.random.chance(15);
+        *self.world.host.faults() = Faults::default();
+        let served = Rc::new(std::cell::Cell::new(false));
+        let mut runtime = self.world.host.runtime();
+        let io = runtime.io();
+        match crash {
+            Some(n) if in_memory => self.world.crash_after(None, Some(n)),
+            events => self.world.crash_after(events, None),
+        }
+        let result = {
+            let served = Rc::clone(&served);
+            runtime.run_sim(self.live(io, served, last))
+        };
+        self.world.coverage.borrow_mut().virtual_seconds = runtime.io().now() / 1_000_000_000;
+        if let Some(broken) = self.world.broken() {
+            return Err(broken);
+        }
+        let end = match result {
+            Ok(Ok(end)) => end,
+            Ok(Err(broken)) => return Err(broken),
+            Err(Stopped::Crashed) => {
+                let mut coverage = self.world.coverage.borrow_mut();
+                coverage.crashes_in_recovery += u64::from(!served.get());
+                coverage.torn_shared_memory += u64::from(in_memory);
+                End::Left
+            }
+            Err(Stopped::Deadlock) => return Err("the process waits for something that will never happen".into()),
+        };
+        self.world.crash_after(None, None);
+        *self.world.host.faults() = Faults::default();
+        match end {
+            End::Over => return Ok(None),
+            End::Closed => {
+                drop(runtime);
+                self.since.closed = true;
+                self.world.coverage.borrow_mut().clean_closes += 1;
+                if self.random.chance(50) {
+                    self.world.note(|| "the host crashes after the close".into());
+                    self.world.host.host_crash();
+                    self.since.host_crashed = true;
+                }
+            }
+            End::Left | End::Refused => {
+                // After a failed sync the kernel may have dropped what it could not write: only the next boot tells.
+                let host = self.scenario.temper == Temper::FailingSyncs || self.random.chance(60);
+                self.world.note(|| format!("the {} crashes", if host { "host" } else { "process" }));
+                if host {
+                    self.world.host.host_crash();
+                    self.since.host_crashed = true;
+                } else {
+                    self.world.host.process_crash();
+                    self.since.process_crashed = true;
+                }
+                drop(runtime);
+            }
+        }
+        Ok(Some(served.get()))
+    }
+
+    async fn live(&mut self, io: Io, served: Rc<std::cell::Cell<bool>>, last: bool) -> Result<End, Broken> {
+        let limits = self.scenario.limits(&mut self.random);
+        let chunk_blocks = publish_blocks(self.scenario.segment_blocks);
+        let mut options = OpenOptions { limits, arena_dir: Some(ARENAS.into()), ..OpenOptions::default() };
+        if self.random.chance(10) {
+            options.read_only = true;
+            if let Some(end) = self.look(&io, &options).await? {
+                return Ok(end);
+            }
+            options.read_only = false;
+        }
+        let opening = Store::open(&io, Path::new(STORE), &options);
+        let opened = io.timeout(Duration::from_secs(120), opening).await;
+        let (store, report) = match opened.ok_or("opening the store does not end")? {
+            Ok(opened) => opened,
+            Err(error) => return self.refused(error),
+        };
+        self.world.note(|| format!("opened: {report:?}"));
+        if self.scenario.temper == Temper::LyingWrites && !served.get() && self.was_damaged() {
+            return self.doubt(&store, &served).await;
+        }
+        self.recovered(&store, &report).await?;
+        served.set(true);
+        if self.random.chance(60) {
+            self.check(&store).await?;
+        }
+        if last {
+            return Ok(End::Over);
+        }
+        *self.world.host.faults() = self.scenario.faults(&mut self.random);
+        self.world.host.faults().lying_sync = self.how.lying_sync;
+        self.work(&io, &store, chunk_blocks).await;
+        if let Some(broken) = self.world.broken() {
+            return Err(broken);
+        }
+        self.finish(store).await
+    }
+
+    fn was_damaged(&self) -> bool {
+        self.world.host.stats().faults > 0
+    }
+
+    /// What opening brought back must be one position of the order, at or above what is owed.
+    async fn recovered(&mut self, store: &Store, report: &RecoveryReport) -> Result<(), Broken> {
+        self.world.coverage.borrow_mut().recovery(report);
+        // A close that was not answered may have come to its end all the same.
+        let floor = if report.clean { self.world.journal.borrow().position() } else { self.floor() };
+        let found = recovered::read_all(store).await?;
+        let settled = self.world.journal.borrow_mut().settle(&found, floor, self.cuts_may_be_lost())?;
+        self.world.note(|| {
+            format!("position {} of {}, at least {} was owed", settled.position.0, settled.published.0, floor.0)
+        });
+        {
+            let mut coverage = self.world.coverage.borrow_mut();
+            coverage.pieces_doubtful += (settled.published.0 - floor.0) as u64;
+            coverage.pieces_lost += (settled.published.0 - settled.position.0) as u64;
+        }
+        let now = store.incarnation();
+        if let Some(before) = self.since.incarnation {
+            let must_change = self.since.host_crashed && !self.since.closed && !report.clean;
+            let may_change = self.since.host_crashed;
+            if must_change && before == now || !may_change && before != now {
+                let change = if before == now { "did not change" } else { "changed" };
+                return Err(format!(
+                    "the incarnation {change}; host crashed: {}, closed cleanly: {}",
+                    self.since.host_crashed, self.since.closed
+                ));
+            }
+        }
+        if self.since.closed && report.cut.is_some() {
+            return Err(format!("a cleanly closed store was cut: {report:?}"));
+        }
+        self.since = Since { incarnation: Some(now), ..Since::default() };
+        Ok(())
+    }
+
+    fn floor(&self) -> Position {
+        let journal = self.world.journal.borrow();
+        match (self.since.closed, self.since.host_crashed) {
+            (true, _) => journal.position(),
+            (false, true) => journal.durable(),
+            (false, false) => journal.acknowledged(),
+        }
+    }
+
+    /// A verb that was not answered when the process died, host alive, may be missing from the middle of what is published
+    /// again: the arena holds data, not verbs.
+    fn cuts_may_be_lost(&self) -> bool {
+        !self.since.closed && self.since.process_crashed
+    }
+
+    /// Opens for reading: it must show a position of the order, too, and leave no trace.
+    async fn look(&mut self, io: &Io, options: &OpenOptions) -> Result<Option<End>, Broken> {
+        let before = self.world.host.stats().writes;
+        match Store::open(io, Path::new(STORE), options).await {
+            Ok((store, _)) if self.was_damaged() => drop(store),
+            Ok((store, _)) => {
+                let found = recovered::read_all(&store).await?;
+                self.world
+                    .journal
+                    .borrow()
+                    .find(&found, self.floor(), self.cuts_may_be_lost())
+                    .map_err(|e| format!("opened for reading: {e}"))?;
+                store.close().await.map_err(|e| e.to_string())?;
+                self.world.coverage.borrow_mut().read_only_opens += 1;
+            }
+            Err(StoreError::NeedsRecovery) if !self.since.closed && !self.since.host_crashed => {}
+            Err(error) => return self.refused(error).map(Some),
+        }
+        if self.world.host.stats().writes != before {
+            return Err("opening for reading wrote to the disk".into());
+        }
+        Ok(None)
+    }
+
+    /// The store was not opened.
+    fn refused(&self, error: StoreError) -> Result<End, Broken> {
+        self.world.note(|| format!("not opened: {error}"));
+        self.world.note(|| match newest_superblock(&self.world.host.disk_image(Path::new(STORE))) {
+            Some(superblock) => format!("{superblock:#?}"),
+            None => "there is no superblock".into(),
+        });
+        if self.world.crashed() {
+            return Ok(End::Refused);
+        }
+        if self.scenario.temper == Temper::LyingWrites && self.was_damaged() {
+            self.world.coverage.borrow_mut().refused_opens += 1;
+            return Ok(End::Over);
+        }
+        // A store that is full to the last slot has no place for the log of another mount.
+        Err(format!("opening the store: {error}"))
+    }
+
+    /// The disk has lied: what can be read must be what was written there once; the rest must be reported.
+    async fn doubt(&mut self, store: &Store, served: &std::cell::Cell<bool>) -> Result<End, Broken> {
+        for (volume, number, read) in recovered::read_each(store).await {
+            match read {
+                Ok(bytes) if !self.world.journal.borrow().ever_held(&volume, number, &bytes) => {
+                    let found = crate::content::describe(&bytes);
+                    return Err(format!("{volume} block {number} reads as {found}, which it never was"));
+                }
+                Ok(_) => self.world.coverage.borrow_mut().blocks_verified += 1,
+                Err(_) => self.world.coverage.borrow_mut().damaged_blocks += 1,
+            }
+        }
+        if let Ok(report) = store.check(true, &mut |_| {}).await {
+            let mut coverage = self.world.coverage.borrow_mut();
+            coverage.checks += 1;
+            coverage.findings += report.findings.len() as u64;
+        }
+        served.set(true);
+        Ok(End::Over)
+    }
+
+    async fn check(&self, store: &Store) -> Result<(), Broken> {
+        let report = match store.check(true, &mut |_| {}).await {
+            Ok(report) => report,
+            Err(_) if self.scenario.temper != Temper::Sound => return Ok(()),
+            Err(failure) => return Err(format!("check failed: {failure}")),
+        };
+        self.world.coverage.borrow_mut().checks += 1;
+        if report.findings.is_empty() {
+            return Ok(());
+        }
+        if matches!(self.scenario.temper, Temper::BadReads | Temper::LyingWrites) {
+            self.world.coverage.borrow_mut().findings += report.findings.len() as u64;
+            return Ok(());
+        }
+        let findings: Vec<String> = report.findings.iter().take(6).map(|f| format!("    {}", f.what)).collect();
+        Err(format!("check finds {} things wrong:\n{}", report.findings.len(), findings.join("\n")))
+    }
+
+    async fn work(&mut self, io: &Io, store: &Store, chunk_blocks: u64) {
+        let share = self.scenario.operations / self.scenario.clients as u64 + 1;
+        let clients = (0..self.scenario.clients).map(|i| Client {
+            world: Rc::clone(&self.world),
+            io: io.clone(),
+            store: store.clone(),
+            scenario: self.scenario.clone(),
+            random: self.random.fork(),
+            chunk_blocks,
+            admin: i == 0,
+        });
+        let mut tasks = Vec::new();
+        for mut client in clients.collect::<Vec<_>>() {
+            if client.admin && self.world.journal.borrow().now().volumes.is_empty() {
+                self.make_something(&mut client).await;
+            }
+            tasks.push(io.spawn(client.run(share)));
+        }
+        for task in tasks {
+            task.await;
+        }
+    }
+
+    async fn make_something(&self, client: &mut Client) {
+        if let Err(broken) = client.create_dot().await {
+            self.world.breaks(broken);
+        }
+    }
+
+    async fn finish(&mut self, store: Store) -> Result<End, Broken> {
+        let status = store.status();
+        self.world.coverage.borrow_mut().checkpoints += status.checkpoints;
+        if let Some(failure) = status.failure {
+            if self.scenario.temper == Temper::Sound {
+                return Err(format!("the store stopped: {failure}"));
+            }
+            self.world.coverage.borrow_mut().fail_stops += 1;
+            return Ok(End::Left);
+        }
+        if self.random.chance(50) {
+            self.check(&store).await?;
+        }
+        if self.random.chance(60) {
+            return Ok(End::Left);
+        }
+        match store.close().await {
+            Ok(()) => Ok(End::Closed),
+            Err(_) if self.scenario.temper != Temper::Sound => Ok(End::Left),
+            Err(failure) => Err(format!("closing: {failure}")),
+        }
+    }
+}
+
+/// What recovery starts from, for a reader of a trace.
+fn newest_superblock(image: &[u8]) -> Option<Superblock> {
+    let blocks = image.chunks_exact(BLOCK as usize).take((REGION_STARTS[1] + COPIES_PER_REGION) as usize);
+    blocks.filter_map(|block| Superblock::decode(block).ok()).max_by_key(|s| s.generation)
+}

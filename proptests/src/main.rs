@@ -1,0 +1,59 @@
+//! `treering-sim`: the simulated store under clients, crashes and faults.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use treering_proptests::life::How;
+use treering_proptests::run::{self, Seeds};
+
+/// Runs the whole engine on a simulated machine, crashes it, and compares what is left with a model.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Many seeds
+    Run {
+        #[arg(long, default_value_t = 2000)]
+        seeds: u64,
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        /// Stop after this time; what is left counts as skipped
+        #[arg(long)]
+        minutes: Option<f64>,
+        /// Operations per life, instead of what the seed draws
+        #[arg(long)]
+        ops: Option<u64>,
+    },
+    /// One seed
+    One {
+        seed: u64,
+        #[arg(long)]
+        trace: bool,
+        #[arg(long)]
+        ops: Option<u64>,
+    },
+}
+
+fn main() -> ExitCode {
+    let failed = match Arguments::parse().command {
+        Command::Run { seeds, first, minutes, ops } => run::seeds(&Seeds {
+            first,
+            count: seeds,
+            time: minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
+            how: How { operations: ops, ..How::default() },
+        }),
+        Command::One { seed, trace, ops } => run::seeds(&Seeds {
+            first: seed,
+            count: 1,
+            time: None,
+            how: How { operations: ops, trace, ..How::default() },
+        }),
+    };
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

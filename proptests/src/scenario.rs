@@ -1,0 +1,122 @@
+//! What a seed decides before anything runs: the shape of the store, the limits, the clients, and what may go wrong.
+//!
+//! Everything is small, so that segments end, caches overflow, stores fill and checkpoints come within a few hundred
+//! operations: an edge that a large store meets once a day is met here in every run.
+
+use treering_engine::Limits;
+use treering_io::sim::Faults;
+
+use crate::content::BLOCK;
+use crate::model::publish_blocks;
+use crate::random::Random;
+
+/// What may go wrong besides crashes. One kind per seed: each has its own idea of what is still owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Temper {
+    /// Crashes only: nothing may ever fail.
+    Sound,
+    /// Reads fail or bring a wrong bit; the disk is sound.
+    BadReads,
+    /// Writes fail: the store stops acknowledging, and nothing acknowledged is lost.
+    FailingWrites,
+    /// Syncs fail; what they should have covered may be gone.
+    FailingSyncs,
+    /// Writes are acknowledged and get lost, land elsewhere or arrive wrong: what is read is right or an error.
+    LyingWrites,
+}
+
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub temper: Temper,
+    pub segment_blocks: u32,
+    pub slots: u64,
+    pub sparse: bool,
+    pub clients: usize,
+    pub lives: u32,
+    /// Operations of all clients together, in one life.
+    pub operations: u64,
+    /// Volumes have at most so many blocks.
+    pub volume_blocks: u64,
+    /// Of a hundred operations, how many are flushes or durable writes. High: the log is always synced; low: never.
+    pub flush_percent: u64,
+    /// How many bring zeros.
+    pub zero_percent: u64,
+    pub admin_percent: u64,
+    /// Small writes only, or large ones as well.
+    pub long_writes: bool,
+}
+
+impl Scenario {
+    pub fn draw(random: &mut Random, operations: Option<u64>) -> Scenario {
+        let temper = match random.below(100) {
+            0..70 => Temper::Sound,
+            70..78 => Temper::BadReads,
+            78..86 => Temper::FailingWrites,
+            86..92 => Temper::FailingSyncs,
+            _ => Temper::LyingWrites,
+        };
+        Scenario::with(temper, random, operations)
+    }
+
+    pub fn with(temper: Temper, random: &mut Random, operations: Option<u64>) -> Scenario {
+        let clients = if random.chance(50) { 1 } else { random.between(2, 6) as usize };
+        Scenario {
+            temper,
+            segment_blocks: *random.pick(&[64, 64, 96, 128, 256]),
+            slots: random.scale(10, 64),
+            sparse: random.chance(70),
+            clients,
+            lives: random.between(2, 4) as u32,
+            operations: operations.unwrap_or_else(|| random.scale(10, 1_500)),
+            volume_blocks: random.scale(8, 200),
+            flush_percent: *random.pick(&[1, 5, 15, 40]),
+            zero_percent: *random.pick(&[2, 10, 30]),
+            admin_percent: *random.pick(&[0, 3, 15]),
+            long_writes: random.chance(50),
+        }
+    }
+
+    /// Limits of one life: a restart may come with others.
+    pub fn limits(&self, random: &mut Random) -> Limits {
+        let record_blocks = random.scale(1, 32);
+        let least_arena = 2 * publish_blocks(self.segment_blocks);
+        Limits {
+            arena_bytes: random.scale(least_arena, 512) * BLOCK,
+            arena_entries: random.scale(16, 1024),
+            overlay_bytes: random.scale(32, 1024) * 192,
+            node_cache_bytes: random.scale(16, 512) * BLOCK,
+            dirty_node_bytes: random.scale(16, 512) * BLOCK,
+            data_cache_bytes: random.scale(8, 512) * BLOCK,
+            checkpoint_log_bytes: random.scale(32, 4096) * BLOCK,
+            fold_log_bytes: random.scale(8, 1024) * BLOCK,
+            record_bytes: record_blocks * BLOCK,
+            record_age_ns: random.scale(1_000_000, 1_000_000_000),
+            unsynced_bytes: random.scale(16, 1024) * BLOCK,
+            zeroed_slots: random.below(4) as usize,
+        }
+    }
+
+    /// Faults while clients work.
+    pub fn faults(&self, random: &mut Random) -> Faults {
+        let mut faults = Faults {
+            latency_ns: *random.pick(&[(10_000, 500_000), (1_000, 2_000), (1_000, 20_000_000)]),
+            short_transfer: if random.chance(20) { 0.05 } else { 0.0 },
+            ..Faults::default()
+        };
+        let rate = *random.pick(&[0.001, 0.01, 0.05]);
+        match self.temper {
+            Temper::Sound => {}
+            Temper::BadReads if random.chance(50) => faults.read_error = rate,
+            Temper::BadReads => faults.bit_flip_on_read = rate,
+            Temper::FailingWrites => faults.write_error = rate,
+            Temper::FailingSyncs => faults.sync_error = rate,
+            Temper::LyingWrites => match random.below(4) {
+                0 => faults.lost_write = rate,
+                1 => faults.misdirected_write = rate,
+                2 => faults.torn_write = rate,
+                _ => faults.bit_flip_on_write = rate,
+            },
+        }
+        faults
+    }
+}
