@@ -7,6 +7,7 @@
 //! Both machines consume whole messages from the front of whatever bytes are there and say how many they took, so they
 //! behave the same however the stream was cut.
 
+mod agreement;
 mod handshake;
 mod option;
 pub mod reply;
@@ -17,6 +18,7 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use handshake::{Directory, Handshake, HandshakeError, Listing, Negotiated, NotExported, Progress};
+pub use agreement::{Directory, HandshakeError, Listing, Negotiated, NotExported, Progress};
+pub use handshake::Handshake;
 pub use request::{Errno, Operation, Refusal, Request, Rules};
 pub use transmission::{Step, Transmission, TransmissionError};

@@ -67,6 +67,24 @@ fn a_waiting_large_request_is_overtaken_neither_by_another_nor_by_small_ones_wit
 }
 
 #[test]
+fn a_large_request_that_waited_still_counts_what_small_ones_hold() {
+    simulate(42, |io| async move {
+        let budget = Budget::new(LIMIT);
+        let mut small: Vec<_> = (0..600).map(|_| budget.try_acquire(SMALL).expect("there is room")).collect();
+        let large = io.spawn({
+            let budget = budget.clone();
+            async move { budget.acquire(32 * MIB).await }
+        });
+        while !large.is_finished() {
+            small.pop();
+            io.sleep(Duration::from_millis(1)).await;
+            assert!(budget.used() <= LIMIT, "{} bytes are held", budget.used());
+        }
+        assert!(small.len() as u64 * SMALL > 30 * MIB, "it waited longer than needed");
+    });
+}
+
+#[test]
 fn one_who_gives_up_waiting_does_not_block_those_behind() {
     simulate(41, |io| async move {
         let budget = Budget::new(LIMIT);
