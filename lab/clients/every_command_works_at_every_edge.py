@@ -1,5 +1,7 @@
 """Each NBD command gives what the protocol promises, also unaligned, at both ends of the volume and past its end."""
 
+import os
+
 from labkit.scene import need_programs
 from labkit.server import start_server
 
@@ -7,6 +9,9 @@ CASES = ["unix", "tcp"]
 
 SCRIPT = r"""
 import errno, os
+h.set_request_block_size(False)  # only clients that ask for block sizes are held to them
+h.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+h.connect_uri(os.environ['URI'])
 size = h.get_size()
 FUA, NO_HOLE, FAST = nbd.CMD_FLAG_FUA, nbd.CMD_FLAG_NO_HOLE, nbd.CMD_FLAG_FAST_ZERO
 
@@ -78,4 +83,4 @@ h.flush()
 def run(scene, transport):
     need_programs("nbdsh")
     server = start_server(scene, {"main": "160M"}, transport=transport)
-    scene.run(["nbdsh", "--base-allocation", "-u", server.uri(), "-c", "-"], input=SCRIPT)
+    scene.run(["nbdsh", "-c", "-"], input=SCRIPT, env=os.environ | {"URI": server.uri()})

@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from labkit.scene import PROJECT, Failure, Skip, free_port, need_programs, wait_until
+from labkit.scene import PROJECT, Failure, free_port, need_programs, wait_until
 
 DOT = "lab"
 GUEST_STORE = "768M"  # a guest has a small disk
@@ -24,7 +24,7 @@ def treering_binary():
     target = Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
     binary = Path(os.environ.get("TREERING_BIN", target / "release" / "treering"))
     if not binary.exists():
-        raise Skip(f"no server binary at {binary} (cargo build --release, or set TREERING_BIN)")
+        raise Failure(f"no server binary at {binary} (cargo build --release, or set TREERING_BIN)")
     return binary.resolve()
 
 

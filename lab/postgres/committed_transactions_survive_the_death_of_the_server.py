@@ -20,7 +20,7 @@ LOAD_SECONDS = 2.5
 
 
 def run(scene):
-    server = start_server(scene, {"main": "4G"})
+    server = start_server(scene, {"main": "4G"}, store_size="32G")
     device = BlockDevice(scene, server.uri())
     device.make_filesystem("ext4")
     database = Postgres(scene, device.mount("ext4", scene.path("mnt")))

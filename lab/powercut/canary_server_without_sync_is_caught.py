@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from labkit.power_cut import PowerCut
-from labkit.scene import PROJECT, Failure, Skip
+from labkit.scene import PROJECT, Failure
 from labkit.server import WITHOUT_SYNC, server_kind
 
 SECONDS = 300
@@ -26,5 +26,5 @@ def canary():
         return WITHOUT_SYNC
     binary = Path(os.environ.get("TREERING_CANARY_BIN", PROJECT / "target" / "canary" / "treering"))
     if not binary.exists():
-        raise Skip(f"no canary at {binary} (cargo xtask real powercut builds it)")
+        raise Failure(f"no canary at {binary} (cargo xtask real powercut builds it)")
     return binary

@@ -25,7 +25,7 @@ pub fn run(arguments: Arguments) -> Result<bool> {
 /// the broken variants that only the simulator wants. The canary goes first, since both are built to the same place.
 pub fn build() -> Result<bool> {
     let release = ["build", "--quiet", "--release", "--package", "treering"];
-    if !succeeds(cargo(&[&release[..], &["--features", "canary"]].concat()))? {
+    if !succeeds(cargo(&[&release[..], &["--features", "treering-engine/canary"]].concat()))? {
         return Ok(false);
     }
     let canary = target().join("canary");
