@@ -13,6 +13,8 @@ pub mod api;
 mod door;
 mod http;
 mod routes;
+#[cfg(test)]
+mod tests;
 pub mod trouble;
 pub mod verbs;
 

@@ -80,7 +80,7 @@ async fn accept(door: Rc<Door>, listener: Listener) {
 impl Door {
     async fn receive(&self, socket: Socket) {
         let io = &self.served.io;
-        if let Err(trouble) = self.admit(socket.peer()) {
+        if let Err(trouble) = admit(socket.peer(), self.owner) {
             tracing::warn!(peer = ?socket.peer(), "control: refused");
             self.send(&socket, &http::error(403, trouble)).await;
             return drain(io, &socket).await;
@@ -100,20 +100,6 @@ impl Door {
                 let trouble = Trouble::new(Kind::Usage, reject.to_string());
                 self.send(&socket, &http::error(reject.status(), trouble)).await;
                 drain(io, &socket).await;
-            }
-        }
-    }
-
-    fn admit(&self, peer: Peer) -> Result<(), Trouble> {
-        match peer {
-            Peer::Unix { uid, .. } if uid == self.owner || uid == 0 => Ok(()),
-            peer => {
-                let who = match peer {
-                    Peer::Unix { uid, .. } => format!("uid {uid}"),
-                    Peer::Tcp(address) => address.to_string(),
-                };
-                let what = format!("{who} may not control this server: it belongs to uid {}", self.owner);
-                Err(Trouble::new(Kind::NotAllowed, what).fix("run the command as that user, or as root"))
             }
         }
     }
@@ -153,6 +139,17 @@ impl Door {
         };
         self.send(socket, &line(&last)).await;
     }
+}
+
+/// Whether this peer gets answers from a server of `owner`.
+pub(super) fn admit(peer: Peer, owner: u32) -> Result<(), Trouble> {
+    let who = match peer {
+        Peer::Unix { uid, .. } if uid == owner || uid == 0 => return Ok(()),
+        Peer::Unix { uid, .. } => format!("uid {uid}"),
+        Peer::Tcp(address) => address.to_string(),
+    };
+    let what = format!("{who} may not control this server: it belongs to uid {owner}");
+    Err(Trouble::new(Kind::NotAllowed, what).fix("run the command as that user, or as root"))
 }
 
 /// None if the client left before its request was whole.

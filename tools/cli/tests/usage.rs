@@ -1,0 +1,78 @@
+//! The command line itself: help, usage, the shape of errors.
+
+mod support;
+
+use support::run;
+
+#[test]
+fn help_teaches_with_examples_and_exit_codes() {
+    for command in [
+        &["--help"][..],
+        &["store", "init", "--help"],
+        &["store", "info", "--help"],
+        &["store", "df", "--help"],
+        &["store", "check", "--help"],
+        &["init", "--help"],
+        &["ls", "--help"],
+        &["volume", "add", "--help"],
+        &["volume", "ls", "--help"],
+        &["volume", "resize", "--help"],
+        &["volume", "rm", "--help"],
+        &["serve", "--help"],
+        &["status", "--help"],
+        &["doctor", "--help"],
+        &["bench", "--help"],
+    ] {
+        let help = run(command).good();
+        assert!(help.contains("Example"), "{command:?}: {help}");
+    }
+    assert!(run(&["--help"]).good().contains("  2 usage           5 busy        8 not allowed   11 no daemon"));
+}
+
+#[test]
+fn misuse_exits_with_2_in_words_or_in_json() {
+    for wrong in [
+        &["frobnicate"][..],
+        &["init"],
+        &["init", "shop"],
+        &["init", "shop", "--size", "1X"],
+        &["init", "shop", "--size", "1G", "--volume", "a=1G"],
+        &["volume", "add", "shop", "--size", "1G"],
+        &["volume", "rm", "shop.pg@main", "--yes"],
+        &["ls"],
+    ] {
+        let ran = run(wrong);
+        assert_eq!(ran.code, 2, "{wrong:?}: {}{}", ran.out, ran.err);
+        assert!(ran.out.is_empty() && ran.err.starts_with("error: "), "{wrong:?}: {}", ran.err);
+        let ran = run(&[wrong, &["--json"]].concat());
+        let document: serde_json::Value = serde_json::from_str(&ran.err).expect("one document");
+        assert_eq!((ran.code, &document["schema"], &document["error"]["kind"]), (2, &1.into(), &"usage".into()));
+    }
+}
+
+#[test]
+fn a_verb_without_a_store_says_how_to_name_one() {
+    let ran = run(&["ls"]);
+    assert_eq!(ran.err, "error: ls: no store is named\nfix: treering --store PATH …, or export TREERING_STORE=PATH\n");
+}
+
+#[test]
+fn the_version_is_the_package_s() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(run(&["version"]).good(), format!("treering {version}\n"));
+    assert_eq!(run(&["version", "-q"]).good(), format!("{version}\n"));
+    assert_eq!(run(&["version", "--json"]).json()["version"], version);
+}
+
+#[test]
+fn the_doctor_has_a_line_for_each_thing_and_a_fix_for_each_that_is_not_well() {
+    let report = run(&["doctor", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&report.out).expect("one document");
+    let lines = document["lines"].as_array().expect("lines");
+    assert_eq!(lines.len(), 8);
+    for line in lines {
+        assert_eq!(line["verdict"] == "ok", line["fix"].is_null(), "{line}");
+    }
+    let failing = lines.iter().any(|line| line["verdict"] == "fail");
+    assert_eq!(report.code, i32::from(failing));
+}
