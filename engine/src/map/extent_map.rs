@@ -166,10 +166,12 @@ impl Merge<'_> {
         let mut old = OldPieces { entries, head: None };
         let (from, to) = (BlockIndex(self.from.max(run.low)), BlockIndex(self.to));
         let mut scratch = Vec::new();
+        let mut in_a_row = 0;
         for change in changes.iter().take_while(|change| change.block < to) {
             let change = change.clip(from, to);
             while let Some((key, entry)) = old.next_before(change.block.0) {
                 self.packer.push_extent(key, &entry);
+                in_a_row = 0;
             }
             while let Some((key, entry)) = old.next_before(change.end().0) {
                 if matches!(entry.content, ExtentContent::Raw { .. } | ExtentContent::Lz4 { .. }) {
@@ -177,12 +179,13 @@ impl Merge<'_> {
                 }
             }
             self.push(&change, &mut scratch);
+            in_a_row += 1;
         }
-        self.packer.grew_at_end = true;
         while let Some((key, entry)) = old.next_before(u64::MAX) {
             self.packer.push_extent(key, &entry);
-            self.packer.grew_at_end = false;
+            in_a_row = 0;
         }
+        self.packer.ends_with_new(run, in_a_row);
     }
 
     /// Pushes a change, in parts if it is longer than an entry can say.

@@ -13,10 +13,14 @@ use treering_format::units::LogAddress;
 use treering_io::Buffer;
 
 use super::child::Child;
+use super::rewrite::Run;
 use crate::pages::{Page, PageBytes};
 
 /// Room that an evenly filled page uses.
 const EVEN_ROOM_BYTES: usize = NODE_ROOM_BYTES / 10 * 9;
+
+/// So many changes side by side come from a sequential writer.
+const SERIES_CHANGES: usize = 4;
 
 #[derive(Default)]
 pub(super) struct Packer {
@@ -27,7 +31,7 @@ pub(super) struct Packer {
     checksums: Vec<u8>,
     /// How many leaves the entries came from.
     leaves_before: usize,
-    /// The last entry is new: more may follow it in later merges.
+    /// A series of changes ends here, and will go on in later merges.
     pub grew_at_end: bool,
 }
 
@@ -120,6 +124,11 @@ impl Packer {
         self.checksums.clear();
     }
 
+    /// Notes how many changes in a row stand at the end of a run. One may be chance, unless it is the end of the tree.
+    pub(super) fn ends_with_new(&mut self, run: &Run<'_>, changes: usize) {
+        self.grew_at_end = changes >= SERIES_CHANGES || changes > 0 && run.high == u64::MAX;
+    }
+
     /// What the entries cost of pages' room.
     pub(super) fn room_used(&mut self) -> usize {
         self.flush();
@@ -129,20 +138,23 @@ impl Packer {
     /// The leaves, by the low ends of their ranges; the first begins at `low`.
     pub(super) fn finish(mut self, low: u64) -> Vec<(u64, Child)> {
         let total = self.room_used();
-        let (before, enough) = (self.leaves_before.max(1), total.div_ceil(EVEN_ROOM_BYTES).max(1));
-        let count = if total <= before * NODE_ROOM_BYTES { enough.min(before) } else { enough };
-        let target = if self.grew_at_end { NODE_ROOM_BYTES } else { total.div_ceil(count) };
+        let (had, roomy) = (self.leaves_before.max(1), total.div_ceil(EVEN_ROOM_BYTES).max(1));
+        let count = if total <= had * NODE_ROOM_BYTES { roomy.min(had) } else { roomy };
         let mut leaves = Vec::new();
         let mut writer = NodeWriter::default();
-        let (mut leaf_low, mut start) = (low, 0);
+        let (mut leaf_low, mut start, mut before) = (low, 0, 0);
         for (key, end) in self.entries {
             let cost = end - start + ENTRY_OVERHEAD_BYTES;
             let full = writer.room_used() + cost > NODE_ROOM_BYTES;
-            if full || writer.room_used() + cost / 2 > target {
+            // Measured from the first leaf on: what rounding leaves over must not end up as a tiny leaf of its own.
+            let share = total * (leaves.len() + 1) / count;
+            let enough = !self.grew_at_end && leaves.len() + 1 < count && before + cost / 2 > share;
+            if full || enough {
                 leaves.push((leaf_low, leaf(&mut writer)));
                 leaf_low = key;
             }
             writer.push(key, &self.values[start..end]);
+            before += cost;
             start = end;
         }
         if !writer.is_empty() {

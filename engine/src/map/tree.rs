@@ -148,7 +148,7 @@ fn apply_to_run(run: &Run<'_>, changes: &[(u64, Option<Vec<u8>>)], packer: &mut 
             }
         }
     }
-    packer.grew_at_end = changes.peek().is_some();
+    packer.ends_with_new(run, changes.len());
     for (key, value) in changes {
         value.iter().for_each(|value| packer.push(*key, value));
     }
