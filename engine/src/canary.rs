@@ -33,7 +33,12 @@ mod on {
     use std::cell::Cell;
 
     thread_local! {
-        static BROKEN: Cell<Option<super::Canary>> = const { Cell::new(None) };
+        static BROKEN: Cell<Option<super::Canary>> = Cell::new(by_environment());
+    }
+
+    /// A whole server is broken from outside: the power-cut test must reject one that does not sync.
+    fn by_environment() -> Option<super::Canary> {
+        std::env::var_os("TREERING_CANARY_NO_SYNC").map(|_| super::Canary::FlushWithoutSync)
     }
 
     /// Breaks one rule for every store opened by this thread, until it is set again.

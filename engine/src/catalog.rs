@@ -58,7 +58,7 @@ impl Catalog {
             self.folded.dots.insert(id, entry);
         }
         for (id, entry) in volumes {
-            let map = ExtentMap::open(entry.line.0, entry.root.clone());
+            let map = ExtentMap::open(entry.line.0, entry.root);
             let mode = CompressionMode::from_format(entry.compression);
             let line = Line::new(entry.line, map, Compression::new(mode));
             lines.insert(Rc::clone(&line));

@@ -72,7 +72,7 @@ impl Default for Limits {
             dirty_node_bytes: 512 << 20,
             data_cache_bytes: 512 << 20,
             checkpoint_log_bytes: 512 << 20,
-            fold_log_bytes: 64 << 20,
+            fold_log_bytes: 192 << 20,
             record_bytes: 1 << 20,
             record_age_ns: 1_000_000_000,
             unsynced_bytes: 64 << 20,

@@ -127,6 +127,15 @@ struct OpenSegment {
     footer: Vec<u8>,
 }
 
+/// The rooms that the log stands on.
+pub(crate) struct Ground {
+    pub disk: Disk,
+    pub health: Health,
+    pub segments: Segments,
+    pub lines: Lines,
+    pub limits: Limits,
+}
+
 /// Where a log begins: what recovery found, and what it set aside.
 pub(crate) struct Start {
     pub frontier: Frontier,
@@ -148,16 +157,8 @@ pub struct LogFigures {
 }
 
 impl Log {
-    pub(crate) fn begin(
-        disk: Disk,
-        health: Health,
-        segments: Segments,
-        lines: Lines,
-        limits: Limits,
-        identity: Writer,
-        arena: Arena,
-        start: Start,
-    ) -> Log {
+    pub(crate) fn begin(ground: Ground, identity: Writer, arena: Arena, start: Start) -> Log {
+        let Ground { disk, health, segments, lines, limits } = ground;
         let at = start.frontier;
         let state = State {
             arena,

@@ -112,7 +112,7 @@ impl Arena {
 
     /// Copies payload in and returns its position. The caller checked `has_room`.
     pub(crate) fn fill(&mut self, data: &[u8]) -> u64 {
-        debug_assert!(data.len() as u64 % BLOCK == 0);
+        debug_assert!((data.len() as u64).is_multiple_of(BLOCK));
         let count = data.len() as u64 / BLOCK;
         let start = self.aligned_head(count);
         assert!(start + count <= self.released + self.blocks, "the arena never overwrites payload it still needs");

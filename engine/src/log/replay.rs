@@ -70,17 +70,19 @@ pub(crate) trait Slots {
 }
 
 pub(crate) async fn replay(disk: &Disk, superblock: &Superblock, from: &CheckpointRef, slots: &impl Slots) -> Replayed {
+    let start = Frontier {
+        sequence: from.fold_sequence,
+        order: from.fold_order,
+        address: from.fold,
+        chain: from.fold_chain,
+        next: from.next,
+    };
     let mut walk = Walk {
         disk,
         store: superblock,
         slots,
-        at: Frontier {
-            sequence: from.fold_sequence,
-            order: from.fold_order,
-            address: from.fold,
-            chain: from.fold_chain,
-            next: from.next,
-        },
+        start,
+        at: start,
         accepted: Vec::new(),
         segments: Vec::new(),
         last_segment: from.next.segment(),
@@ -94,6 +96,8 @@ struct Walk<'a, S> {
     disk: &'a Disk,
     store: &'a Superblock,
     slots: &'a S,
+    /// The checkpoint's F.
+    start: Frontier,
     at: Frontier,
     /// Accepted records, each with the slot its payload lies in.
     accepted: Vec<(Record, SlotIndex)>,
@@ -133,13 +137,7 @@ impl<S: Slots> Walk<'_, S> {
             if next.is_some_and(|n| n.first_sequence == mount.first_sequence) {
                 continue;
             }
-            let (before, segments) = (self.at, self.segments.len());
             end = self.mount(Some(mount), next.map(|n| n.previous_end)).await?;
-            if self.at.sequence == before.sequence {
-                // A mount that left no record left nothing: the log still ends where it did.
-                self.at = before;
-                self.segments.truncate(segments);
-            }
         }
         Ok(end)
     }
@@ -159,17 +157,19 @@ impl<S: Slots> Walk<'_, S> {
             return Err(self.damaged(format!("no slot holds segment {id}")));
         };
         self.last_segment = self.last_segment.max(id);
-        if mount.is_some() {
-            self.at.next = LogAddress::new(id, 1);
-        }
         let mut segment = match self.open(id, slot, mount.map(|m| m.mount)).await {
             Ok(segment) => segment,
             Err(why) if mount.is_some() && limit.is_none() => return Ok(End { why, beyond: Vec::new() }),
             Err(why) => return Err(self.damaged(why)),
         };
         loop {
+            let before = self.at.sequence;
             let end = self.segment(&segment, block, limit).await;
-            self.segments.push((segment.id, segment.slot, self.at.sequence));
+            // A segment that brought no record is not part of the log: the log ends behind its last record, wherever the next
+            // one was to go.
+            if self.at.sequence > before {
+                self.segments.push((segment.id, segment.slot, self.at.sequence));
+            }
             if limit == Some(self.at.next) {
                 return Ok(End::default());
             }
@@ -187,10 +187,6 @@ impl<S: Slots> Walk<'_, S> {
                     segment = next;
                     self.last_segment = self.last_segment.max(segment.id);
                     block = 1;
-                    self.at.next = LogAddress::new(segment.id, 1);
-                    if limit == Some(self.at.next) {
-                        return Ok(End::default());
-                    }
                 }
                 None if limit.is_some() => return Err(self.damaged(end.why)),
                 None => return Ok(end),
@@ -290,15 +286,7 @@ impl<S: Slots> Walk<'_, S> {
     }
 
     fn accept(&mut self, record: Record, segment: &Segment) {
-        let header = &record.header;
-        let last = header.address.next(header.total_blocks() - 1);
-        self.at = Frontier {
-            sequence: header.sequence,
-            order: header.last_order,
-            address: last,
-            chain: header.header_crc,
-            next: LogAddress(last.0 + 1),
-        };
+        self.at = end_of(&record.header);
         self.accepted.push((record, segment.slot));
     }
 
@@ -438,21 +426,24 @@ impl<S: Slots> Walk<'_, S> {
 
     /// Takes back the acceptance of records from index `i` on.
     fn truncate(&mut self, i: usize) {
-        let header = self.accepted[i].0.header.clone();
-        let first_of = self.store.mounts.iter().find(|m| m.first_sequence == header.sequence);
         self.accepted.truncate(i);
-        self.at = Frontier {
-            sequence: RecordSequence(header.sequence.0 - 1),
-            order: treering_format::units::OrderNumber(header.first_order.0 - 1),
-            address: self.accepted.last().map_or(LogAddress(header.address.0 - 1), |(r, _)| r.header.last_address()),
-            chain: header.previous_chain,
-            // The first record of a mount: without it the log ends where the mount before did.
-            next: first_of.map_or(header.address, |mount| mount.previous_end),
-        };
+        self.at = self.accepted.last().map_or(self.start, |(record, _)| end_of(&record.header));
         let last = self.at.sequence;
         for (_, _, sequence) in &mut self.segments {
             *sequence = (*sequence).min(last);
         }
+    }
+}
+
+/// The point of the order that a record ends at.
+fn end_of(header: &RecordHeader) -> Frontier {
+    let last = header.last_address();
+    Frontier {
+        sequence: header.sequence,
+        order: header.last_order,
+        address: last,
+        chain: header.header_crc,
+        next: LogAddress(last.0 + 1),
     }
 }
 

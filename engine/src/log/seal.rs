@@ -156,16 +156,17 @@ impl Log {
             let state = &mut *state;
             let write = state.writes.iter_mut().find(|w| w.number == number).expect("a submitted write is listed");
             write.done = true;
+            // Only the sync leader submits a durable write, and only when all before it was durable already. What was
+            // submitted after it and completed before it is written, and no more than that.
+            if durability == Durability::Durable {
+                state.durable = state.durable.max(write.reaches);
+            }
             while let Some(first) = state.writes.front()
                 && first.done
             {
                 state.written = first.reaches;
                 state.arena.release(first.arena, first.reaches.order);
                 state.writes.pop_front();
-            }
-            // Only the sync leader submits a durable write, and only when all before it was durable already.
-            if durability == Durability::Durable {
-                state.durable = state.written;
             }
         }
         self.shared.health.progress().notify_all();

@@ -158,7 +158,7 @@ impl Core {
         let folded = &mut catalog.folded;
         for (id, entry) in folded.volumes.iter_mut() {
             if let Some((_, root)) = roots.iter().find(|(line, _)| *line == entry.line) {
-                entry.root = root.clone();
+                entry.root = *root;
                 folded.changed.insert(CatalogKey::Volume(*id));
             }
         }

@@ -29,7 +29,7 @@ use crate::limits::{Limits, MOUNTS_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_BLOCKS_MIN, 
 use crate::line::Lines;
 use crate::log::arena::{self, Arena, Identity};
 use crate::log::replay::{self, Cut, LogDamage, Replayed, Slots};
-use crate::log::{Frontier, FullPolicy, Log, Pressure, Room, Start, Writer};
+use crate::log::{Frontier, FullPolicy, Ground, Log, Pressure, Room, Start, Writer};
 use crate::map::{Tree, TreeKind};
 use crate::overlay::{NOT_IN_ARENA, Piece, Place, SealedExtent};
 use crate::pages::Pages;
@@ -268,8 +268,8 @@ async fn load(
         limits.node_cache_bytes,
     );
     pages.load(checkpoint.page_maps.clone());
-    let catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root.clone());
-    let liveness = Tree::open(TreeKind::Liveness, 0, header.liveness_root.clone());
+    let catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root);
+    let liveness = Tree::open(TreeKind::Liveness, 0, header.liveness_root);
     let segments =
         Segments::load(geometry.segment_blocks, checkpoint.slots.clone(), liveness.clone(), reference.fold_sequence);
     let (mut dots, mut volumes) = (Vec::new(), Vec::new());
@@ -393,16 +393,14 @@ fn assemble(
     };
     let start_segment = start.first_segment;
     let writer = Writer { store: begin.store_id, mount: begin.mount };
-    let log = Log::begin(
-        disk.clone(),
-        health.clone(),
-        loaded.segments.clone(),
-        lines.clone(),
-        limits.clone(),
-        writer,
-        arena,
-        start,
-    );
+    let ground = Ground {
+        disk: disk.clone(),
+        health: health.clone(),
+        segments: loaded.segments.clone(),
+        lines: lines.clone(),
+        limits: limits.clone(),
+    };
+    let log = Log::begin(ground, writer, arena, start);
     let room = Room::new(log.clone(), loaded.pages.clone(), Rc::clone(&pressure), options.full_policy);
     Rc::new(Core {
         disk,

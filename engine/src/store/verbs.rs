@@ -208,7 +208,7 @@ fn check_volume(volume: &NewVolume) -> Result<(), CatalogError> {
 }
 
 fn check_size(name: &str, size: u64) -> Result<(), CatalogError> {
-    if size >= 512 && size <= VOLUME_BYTES_MAX && size.is_multiple_of(512) {
+    if (512..=VOLUME_BYTES_MAX).contains(&size) && size.is_multiple_of(512) {
         Ok(())
     } else {
         Err(CatalogError::InvalidSize { name: name.into(), size })

@@ -150,7 +150,7 @@ impl Core {
         for item in wanted {
             match item.stored {
                 Stored::Raw { address, checksums } => {
-                    self.from_cache(from, item.block, address, &checksums, into, &mut reads)
+                    self.take_cached(from, item.block, address, &checksums, into, &mut reads)
                 }
                 Stored::Lz4 { address, offset, blocks, stored_blocks, checksum } => {
                     let range = (offset, item.count);
@@ -170,7 +170,7 @@ impl Core {
     }
 
     /// Copies the cached blocks of a raw run, and lists the runs between them.
-    fn from_cache(
+    fn take_cached(
         &self,
         from: u64,
         block: u64,
