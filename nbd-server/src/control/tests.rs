@@ -120,7 +120,7 @@ fn what_is_not_http_gets_an_error_of_our_schema() {
     scene(2, |scene| async move {
         for bad in [
             &b"\x00\x01\x02\x03\r\n\r\n"[..],
-            b"NBDMAGICIHAVEOPT",
+            b"NBDMAGIC\0\0\x42",
             b"GET /v1/status HTTP/1.1\r\nContent-Length: x\r\n\r\n",
         ] {
             let (status, body) = scene.raw(bad).await;
