@@ -7,8 +7,11 @@
 //! | `world`, `clients` | a running store under several clients, every answer checked |
 //! | `life`, `recovered` | crashes, recoveries, and what is owed after each |
 //! | `run`, `coverage` | many seeds, and what they met |
+//! | `canaries` | broken engines that all of this must reject (feature `canary`) |
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "canary")]
+pub mod canaries;
 pub mod clients;
 pub mod content;
 pub mod coverage;

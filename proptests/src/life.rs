@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use treering_engine::{CreateOptions, OpenOptions, RecoveryReport, Store, StoreError};
 use treering_format::superblock::{COPIES_PER_REGION, DATA_START, REGION_STARTS, Superblock};
-use treering_format::units::Incarnation;
+use treering_format::units::{CheckpointSequence, Incarnation};
 use treering_io::Io;
 use treering_io::sim::{Faults, Host, Stopped};
 
@@ -44,6 +44,8 @@ struct Since {
     host_crashed: bool,
     process_crashed: bool,
     closed: bool,
+    /// The checkpoint that was made unreadable.
+    rotten: Option<CheckpointSequence>,
     incarnation: Option<Incarnation>,
 }
 
@@ -199,7 +201,22 @@ impl Run {
                 drop(runtime);
             }
         }
+        if self.scenario.temper == Temper::Sound && self.random.chance(10) {
+            self.rot();
+        }
         Ok(Some(served.get()))
+    }
+
+    /// The newest checkpoint becomes unreadable, as by a bad sector: the older one and the log above it hold everything, too.
+    fn rot(&mut self) {
+        let Some(superblock) = newest_superblock(&self.world.host.disk_image(Path::new(STORE))) else { return };
+        let [newest, older] = superblock.checkpoints;
+        if older.is_absent() || self.since.rotten == Some(newest.sequence) {
+            return;
+        }
+        self.since.rotten = Some(newest.sequence);
+        self.world.note(|| format!("checkpoint {} rots", newest.sequence));
+        self.world.host.damage(Path::new(STORE), newest.blob_page.0 * BLOCK, 512);
     }
 
     async fn live(&mut self, io: Io, served: Rc<std::cell::Cell<bool>>, last: bool) -> Result<End, Broken> {
@@ -220,6 +237,8 @@ impl Run {
             Err(error) => return self.refused(error),
         };
         self.world.note(|| format!("opened: {report:?}"));
+        // A close that was not answered may have come to its end all the same.
+        self.since.closed |= report.clean;
         if self.scenario.temper == Temper::LyingWrites && !served.get() && self.was_damaged() {
             return self.doubt(&store, &served).await;
         }
@@ -247,8 +266,7 @@ impl Run {
     /// What opening brought back must be one position of the order, at or above what is owed.
     async fn recovered(&mut self, store: &Store, report: &RecoveryReport) -> Result<(), Broken> {
         self.world.coverage.borrow_mut().recovery(report);
-        // A close that was not answered may have come to its end all the same.
-        let floor = if report.clean { self.world.journal.borrow().position() } else { self.floor() };
+        let floor = self.floor();
         let found = recovered::read_all(store).await?;
         let settled = self.world.journal.borrow_mut().settle(&found, floor, self.cuts_may_be_lost())?;
         self.world.note(|| {
@@ -261,7 +279,7 @@ impl Run {
         }
         let now = store.incarnation();
         if let Some(before) = self.since.incarnation {
-            let must_change = self.since.host_crashed && !self.since.closed && !report.clean;
+            let must_change = self.since.host_crashed && !self.since.closed;
             let may_change = self.since.host_crashed;
             if must_change && before == now || !may_change && before != now {
                 let change = if before == now { "did not change" } else { "changed" };

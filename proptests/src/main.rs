@@ -30,6 +30,9 @@ enum Command {
         #[arg(long)]
         ops: Option<u64>,
     },
+    /// Deliberately broken engines: each must be rejected
+    #[cfg(feature = "canary")]
+    Canaries,
     /// One seed
     One {
         seed: u64,
@@ -48,6 +51,8 @@ fn main() -> ExitCode {
             time: minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
             how: How { operations: ops, ..How::default() },
         }),
+        #[cfg(feature = "canary")]
+        Command::Canaries => treering_proptests::canaries::all(),
         Command::One { seed, trace, ops } => run::seeds(&Seeds {
             first: seed,
             count: 1,

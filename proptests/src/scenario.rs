@@ -60,7 +60,7 @@ impl Scenario {
 
     pub fn with(temper: Temper, random: &mut Random, operations: Option<u64>) -> Scenario {
         let clients = if random.chance(50) { 1 } else { random.between(2, 6) as usize };
-        Scenario {
+        let scenario = Scenario {
             temper,
             segment_blocks: *random.pick(&[64, 64, 96, 128, 256]),
             slots: random.scale(10, 64),
@@ -73,6 +73,22 @@ impl Scenario {
             zero_percent: *random.pick(&[2, 10, 30]),
             admin_percent: *random.pick(&[0, 3, 15]),
             long_writes: random.chance(50),
+        };
+        if random.chance(15) { scenario.churning(random) } else { scenario }
+    }
+
+    /// A little data, written over and over in long writes: segments die whole and slots are used again and again.
+    fn churning(self, random: &mut Random) -> Scenario {
+        Scenario {
+            segment_blocks: 64,
+            slots: random.between(10, 20),
+            clients: random.between(2, 5) as usize,
+            volume_blocks: random.between(8, 24),
+            flush_percent: *random.pick(&[1, 5]),
+            zero_percent: 2,
+            admin_percent: *random.pick(&[0, 1]),
+            long_writes: true,
+            ..self
         }
     }
 

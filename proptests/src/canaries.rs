@@ -1,0 +1,79 @@
+//! Canaries: engines that break one rule each. The same checks that pass the real engine must reject every one of them, or
+//! they check nothing.
+
+use treering_engine::canary::{self, Canary};
+
+use crate::life::How;
+use crate::run;
+use crate::scenario::Temper;
+
+/// Seeds tried before a canary counts as unnoticed.
+const SEEDS_MAX: u64 = 4_000;
+
+struct Bird {
+    name: &'static str,
+    broken: Option<Canary>,
+    /// The obligation it breaks.
+    rule: &'static str,
+    how: How,
+}
+
+/// Runs every canary; gives how many were not rejected.
+pub fn all() -> u64 {
+    run::catch_panics();
+    let birds = birds();
+    let count = birds.len() as u64;
+    let silent = birds.into_iter().filter(|bird| !rejected(bird)).count() as u64;
+    println!("{} passed, {silent} failed, 0 skipped", count - silent);
+    silent
+}
+
+fn birds() -> Vec<Bird> {
+    let sound = How { temper: Some(Temper::Sound), ..How::default() };
+    let bird = |broken, rule, how: &How| Bird { name: "", broken: Some(broken), rule, how: how.clone() };
+    let lying = How { temper: Some(Temper::LyingWrites), ..How::default() };
+    vec![
+        bird(Canary::FlushWithoutSync, "O1: a replied flush survives", &sound),
+        bird(Canary::ReplayIgnoresChain, "O2: what is recovered is a prefix", &sound),
+        bird(Canary::TornRecordAccepted, "O3: a torn write never counts", &sound),
+        bird(Canary::SlotReusedAtOnce, "O4: no slot is reused while a checkpoint needs it", &sound),
+        bird(Canary::ChecksumIgnored, "O9: damage is never returned as data", &lying),
+        bird(Canary::ArenaNotReplayed, "O12: a process that dies loses nothing acknowledged", &sound),
+        bird(Canary::DurableWriteTrustsEarlier, "a lone durable write makes only itself durable", &sound),
+        bird(Canary::AbsorbAcrossRecords, "absorption stays inside one unsealed record", &sound),
+        bird(Canary::OverlayLeak, "what is displaced is released", &sound),
+        bird(Canary::FoldAheadOfDurability, "the fold consumes only what is written", &sound),
+        bird(Canary::ReplayDoesNotSetBits, "replay sets liveness bits above F", &sound),
+        Bird {
+            name: "LyingSync",
+            broken: None,
+            rule: "the simulated disk itself",
+            how: How { lying_sync: true, ..sound },
+        },
+    ]
+}
+
+fn rejected(bird: &Bird) -> bool {
+    let name = bird.broken.map_or(bird.name.to_owned(), |canary| format!("{canary:?}"));
+    canary::set(bird.broken);
+    let found = (1..=SEEDS_MAX).find_map(|seed| run::seed(seed, &bird.how).0.err().map(|why| (seed, why)));
+    canary::set(None);
+    match found {
+        Some((seed, why)) => {
+            let first = why.lines().take(2).map(str::trim).collect::<Vec<_>>().join(" ");
+            println!("{name} ({}): rejected by seed {seed}: {}", bird.rule, shortened(&first));
+            true
+        }
+        None => {
+            println!("{name} ({}): NOT NOTICED in {SEEDS_MAX} seeds", bird.rule);
+            false
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(220) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
