@@ -7,6 +7,7 @@
 //! | `world`, `clients` | a running store under several clients, every answer checked |
 //! | `life`, `recovered` | crashes, recoveries, and what is owed after each |
 //! | `run`, `coverage` | many seeds, and what they met |
+//! | `exhaustive` | small traces: every crash point, every subset of what was in doubt |
 //! | `canaries` | broken engines that all of this must reject (feature `canary`) |
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ pub mod canaries;
 pub mod clients;
 pub mod content;
 pub mod coverage;
+pub mod exhaustive;
 pub mod life;
 pub mod model;
 pub mod random;

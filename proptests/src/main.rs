@@ -30,6 +30,8 @@ enum Command {
         #[arg(long)]
         ops: Option<u64>,
     },
+    /// Small traces with every crash point and every subset of unsynced sectors
+    Exhaustive,
     /// Deliberately broken engines: each must be rejected
     #[cfg(feature = "canary")]
     Canaries,
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
             time: minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
             how: How { operations: ops, ..How::default() },
         }),
+        Command::Exhaustive => treering_proptests::exhaustive::all(),
         #[cfg(feature = "canary")]
         Command::Canaries => treering_proptests::canaries::all(),
         Command::One { seed, trace, ops } => run::seeds(&Seeds {
