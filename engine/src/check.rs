@@ -144,12 +144,22 @@ impl Check<'_> {
         let state = self.core.catalog.borrow().volume(dot, name).map(|v| std::rc::Rc::clone(&v.state));
         let Some(state) = state else { return };
         let (from, to) = (extent.block.0, extent.block.0 + extent.count);
-        match self.core.read_blocks(&state.line, from, to).await {
-            Ok(_) => self.report.data_bytes_verified += extent.count * BLOCK,
-            Err(error) => {
-                let bytes = (from * BLOCK, to * BLOCK);
-                self.find(true, format!("{dot}.{name}: bytes {} to {} are lost: {error}", bytes.0, bytes.1 - 1));
+        let mut lost: Vec<(u64, u64, String)> = Vec::new();
+        if self.core.read_blocks(&state.line, from, to).await.is_err() {
+            // Which blocks of it: raw data is read and verified block by block.
+            for block in from..to {
+                if let Err(error) = self.core.read_blocks(&state.line, block, block + 1).await {
+                    match lost.last_mut() {
+                        Some((_, end, _)) if *end == block => *end += 1,
+                        _ => lost.push((block, block + 1, error.to_string())),
+                    }
+                }
             }
+        }
+        self.report.data_bytes_verified += (to - from) * BLOCK;
+        for (from, to, error) in lost {
+            self.report.data_bytes_verified -= (to - from) * BLOCK;
+            self.find(true, format!("{dot}.{name}: bytes {} to {} are lost: {error}", from * BLOCK, to * BLOCK - 1));
         }
     }
 

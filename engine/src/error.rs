@@ -100,7 +100,9 @@ pub enum StoreError {
     AcknowledgedWritesMissing { arena: PathBuf, why: String },
     #[error("the store has unwritten changes of a server that died; open it for writing once to recover them")]
     NeedsRecovery,
-    #[error("the store has no free slot left to begin a segment of the log in: copy it to a larger file or device, or remove volumes from a copy")]
+    #[error(
+        "the store has no free slot left to begin a segment of the log in: copy it to a larger file or device, or remove volumes from a copy"
+    )]
     Full,
     #[error(transparent)]
     Page(#[from] PageError),

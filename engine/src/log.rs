@@ -99,6 +99,8 @@ struct State {
     sealed_bytes: u64,
     synced_bytes: u64,
     syncs: u64,
+    /// When the last sync ended.
+    synced_ns: u64,
     records: u64,
 }
 
@@ -146,6 +148,9 @@ pub(crate) struct Start {
     pub replayed_bytes: u64,
 }
 
+/// For so long after a sync clients count as flushing.
+const FLUSHING_NS: u64 = 5_000_000;
+
 /// Figures for `status`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogFigures {
@@ -178,6 +183,7 @@ impl Log {
             sealed_bytes: start.replayed_bytes,
             synced_bytes: start.replayed_bytes,
             syncs: 0,
+            synced_ns: 0,
             records: 0,
         };
         Log { shared: Rc::new(Shared { disk, health, segments, lines, limits, identity, state: RefCell::new(state) }) }
@@ -198,7 +204,7 @@ impl Log {
             order
         };
         line.disturb(block, block + count);
-        self.seal_if_large();
+        self.seal_if_due();
         order
     }
 
@@ -214,7 +220,7 @@ impl Log {
             order
         };
         line.disturb(block, block + count);
-        self.seal_if_large();
+        self.seal_if_due();
         order
     }
 
@@ -267,14 +273,19 @@ impl Log {
         }
     }
 
-    fn seal_if_large(&self) {
-        let large = {
+    /// Seals the batch when it is large, or when clients flush and the disk would otherwise wait for them: a record that is
+    /// on its way while its client asks for the flush leaves the flush only the sync to wait for. One such record is under
+    /// way at a time, so what comes meanwhile still goes together.
+    fn seal_if_due(&self) {
+        let due = {
             let state = self.shared.state.borrow();
             let segment_blocks = self.shared.disk.geometry().segment_blocks;
-            state.batch.payload_blocks >= self.shared.limits.record_blocks(segment_blocks)
-                || state.batch.touched.len() >= self.shared.limits.record_operations(segment_blocks)
+            let large = state.batch.payload_blocks >= self.shared.limits.record_blocks(segment_blocks)
+                || state.batch.touched.len() >= self.shared.limits.record_operations(segment_blocks);
+            let idle = state.writes.is_empty() && !state.batch.touched.is_empty();
+            large || idle && (state.syncing || self.shared.disk.io().now() < state.synced_ns + FLUSHING_NS)
         };
-        if large {
+        if due {
             self.seal(None);
         }
     }

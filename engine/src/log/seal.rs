@@ -169,6 +169,7 @@ impl Log {
                 state.writes.pop_front();
             }
         }
+        self.seal_if_due();
         self.shared.health.progress().notify_all();
     }
 

@@ -98,7 +98,11 @@ impl Log {
             let mut state = self.shared.state.borrow_mut();
             state.durable = state.durable.max(target);
         }
-        self.shared.state.borrow_mut().synced_bytes = bytes;
+        {
+            let mut state = self.shared.state.borrow_mut();
+            state.synced_bytes = bytes;
+            state.synced_ns = self.shared.disk.io().now();
+        }
         self.shared.health.progress().notify_all();
         Ok(())
     }
