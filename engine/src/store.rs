@@ -29,13 +29,16 @@ use crate::turn::Turn;
 mod background;
 mod checkpoint;
 mod create;
+mod damage;
+mod load;
 mod open;
 mod remains;
 mod superblock;
 mod verbs;
 
 pub use create::{CreateOptions, STORE_BYTES_MIN};
-pub use open::{Damage, OpenOptions, RecoveryReport};
+pub use damage::Damage;
+pub use open::{OpenOptions, RecoveryReport};
 use superblock::SuperblockCell;
 
 /// What the rooms of an open store share. One thread; nothing here is locked.

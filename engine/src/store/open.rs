@@ -8,13 +8,13 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry};
-use treering_format::checkpoint::Checkpoint;
 use treering_format::record::{Descriptor, Encoding, Record};
 use treering_format::superblock::{CheckpointRef, MountEntry, Superblock};
-use treering_format::units::{Incarnation, LineId, Mount, OrderNumber, RecordSequence, SegmentId, SlotIndex};
+use treering_format::units::{Incarnation, Mount, OrderNumber, RecordSequence, SegmentId, SlotIndex};
 use treering_io::{Direct, FileOptions, Io};
 
+use super::damage::Damage;
+use super::load::{Loaded, load_newest};
 use super::remains::{self, Leftover};
 use super::superblock::{self, SuperblockCell};
 use super::{Core, Store, background};
@@ -28,11 +28,9 @@ use crate::health::Health;
 use crate::limits::{Limits, MOUNTS_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_BLOCKS_MIN, SEGMENT_ID_GAP};
 use crate::line::Lines;
 use crate::log::arena::{self, Arena, Identity};
-use crate::log::replay::{self, Cut, LogDamage, Replayed, Slots};
+use crate::log::replay::{self, Cut, Replayed, Slots};
 use crate::log::{Frontier, FullPolicy, Ground, Log, Pressure, Room, Start, Writer};
-use crate::map::{Tree, TreeKind};
 use crate::overlay::{NOT_IN_ARENA, Piece, Place, SealedExtent};
-use crate::pages::Pages;
 use crate::readers::Readers;
 use crate::segments::Segments;
 use crate::turn::Turn;
@@ -66,44 +64,6 @@ pub struct RecoveryReport {
     /// Acknowledged data that the log lost; only a store opened for reading is opened in spite of it.
     pub damage: Option<Damage>,
     pub took_ns: u64,
-}
-
-/// Acknowledged data that the log lost, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The first record that is missing or bad, where it should be, and the newest that was known durable.
-    pub record: String,
-    /// Ranges of volumes that records behind the damage had written; there may have been more.
-    pub ranges: Vec<String>,
-}
-
-impl Damage {
-    fn new(damage: &LogDamage, loaded: &Loaded) -> Damage {
-        let record = format!(
-            "record {} at {} is bad ({}), though record {} and all before it were known durable",
-            damage.sequence, damage.address, damage.why, damage.attested
-        );
-        let name = |line| {
-            let (_, volume) = loaded.volumes.iter().find(|(_, v)| v.line == line)?;
-            let (_, dot) = loaded.dots.iter().find(|(id, _)| *id == volume.dot)?;
-            Some(format!("{}.{}", dot.name, volume.name))
-        };
-        let range = |(line, from, count): &(LineId, u64, u64)| {
-            let whose = name(*line).unwrap_or_else(|| format!("a volume on line {line}"));
-            format!("{whose}: bytes {} to {}", from * BLOCK, (from + count) * BLOCK - 1)
-        };
-        Damage { record, ranges: damage.lost.iter().map(range).collect() }
-    }
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.record)?;
-        for range in &self.ranges {
-            write!(f, "\n  {range}")?;
-        }
-        Ok(())
-    }
 }
 
 pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Store, RecoveryReport), StoreError> {
@@ -198,89 +158,6 @@ async fn open_file(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Disk,
         return Err(StoreError::NotAStore { path: path.to_owned(), why });
     }
     Ok((Disk::new(io.clone(), file, geometry), superblock))
-}
-
-/// A checkpoint in memory.
-struct Loaded {
-    reference: CheckpointRef,
-    checkpoint: Checkpoint,
-    pages: Pages,
-    segments: Segments,
-    catalog_tree: Tree,
-    dots: Vec<(treering_format::units::DotId, DotEntry)>,
-    volumes: Vec<(treering_format::units::VolumeId, VolumeEntry)>,
-}
-
-async fn load_newest(
-    disk: &Disk,
-    superblock: &Superblock,
-    limits: &Limits,
-    report: &mut RecoveryReport,
-) -> Result<Loaded, StoreError> {
-    let mut reasons = Vec::new();
-    for reference in superblock.checkpoints.iter().filter(|c| !c.is_absent()) {
-        match load(disk, superblock, reference, limits).await {
-            Ok(loaded) => {
-                if !reasons.is_empty() {
-                    report.older_checkpoint = Some(reasons.join("; "));
-                }
-                return Ok(loaded);
-            }
-            Err(why) => reasons.push(format!("checkpoint {}: {why}", reference.sequence)),
-        }
-    }
-    Err(StoreError::NoCheckpoint(reasons.join("; ")))
-}
-
-/// Reads the blob, the whole catalog, and the roots: enough to know that the checkpoint was written. Deeper damage is found
-/// when it is read.
-async fn load(
-    disk: &Disk,
-    superblock: &Superblock,
-    reference: &CheckpointRef,
-    limits: &Limits,
-) -> Result<Loaded, String> {
-    let geometry = disk.geometry();
-    let end = geometry.data_start + geometry.slot_count * geometry.slot_bytes();
-    let start = reference.blob_page.0.checked_mul(BLOCK).filter(|s| *s >= geometry.data_start);
-    let start = start.filter(|s| s.checked_add(reference.blob_bytes).is_some_and(|e| e <= end));
-    let start = start.ok_or_else(|| format!("its blob at page {} lies outside the store", reference.blob_page))?;
-    let bytes =
-        disk.read_bytes(start, reference.blob_bytes.next_multiple_of(BLOCK)).await.map_err(|e| e.to_string())?;
-    let blob = &bytes[..reference.blob_bytes as usize];
-    let sum = crc32fast::hash(blob);
-    if sum != reference.blob_crc {
-        return Err(format!("its blob's checksum is {sum:08x}, {:08x} is due", reference.blob_crc));
-    }
-    let checkpoint = Checkpoint::decode(blob).map_err(|e| e.to_string())?;
-    let header = &checkpoint.header;
-    if header.store_id != superblock.store_id
-        || header.sequence != reference.sequence
-        || checkpoint.slots.len() as u64 != geometry.slot_count
-    {
-        return Err("its blob belongs to another checkpoint".into());
-    }
-    let pages = Pages::new(
-        disk.io().clone(),
-        disk.file().clone(),
-        geometry.data_start,
-        geometry.segment_blocks,
-        limits.node_cache_bytes,
-    );
-    pages.load(checkpoint.page_maps.clone());
-    let catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root);
-    let liveness = Tree::open(TreeKind::Liveness, 0, header.liveness_root);
-    let segments =
-        Segments::load(geometry.segment_blocks, checkpoint.slots.clone(), liveness.clone(), reference.fold_sequence);
-    let (mut dots, mut volumes) = (Vec::new(), Vec::new());
-    for (key, value) in catalog_tree.scan(&pages, 0, usize::MAX).await.map_err(|e| e.to_string())? {
-        match CatalogKey::decode(key).map_err(|e| e.to_string())? {
-            CatalogKey::Dot(id) => dots.push((id, DotEntry::decode(&value).map_err(|e| e.to_string())?)),
-            CatalogKey::Volume(id) => volumes.push((id, VolumeEntry::decode(&value).map_err(|e| e.to_string())?)),
-        }
-    }
-    liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;
-    Ok(Loaded { reference: *reference, checkpoint, pages, segments, catalog_tree, dots, volumes })
 }
 
 /// What the arena of a dead server must bring back. None when nothing can be missing, or when it was lost with the host.
