@@ -9,6 +9,7 @@
 //! | `run`, `coverage` | many seeds, and what they met |
 //! | `exhaustive` | small traces: every crash point, every subset of what was in doubt |
 //! | `canaries` | broken engines that all of this must reject (feature `canary`) |
+//! | `images` | damaged stores: open, read, check, and never panic |
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "canary")]
@@ -17,6 +18,7 @@ pub mod clients;
 pub mod content;
 pub mod coverage;
 pub mod exhaustive;
+pub mod images;
 pub mod life;
 pub mod model;
 pub mod random;

@@ -92,6 +92,21 @@ pub fn run(seed: u64, how: &How) -> (Result<(), Broken>, Coverage) {
     (result, coverage)
 }
 
+/// A store that lived twice and was left behind, by a crash or a close: its disk, and a world that knows all it ever held.
+pub fn left_behind(seed: u64) -> Result<(Rc<World>, Vec<u8>), Broken> {
+    let mut random = Random::new(seed);
+    let drawn = Scenario::with(Temper::Sound, &mut random, Some(120));
+    let scenario = Scenario { segment_blocks: 64, slots: 12, volume_blocks: 24, lives: 3, ..drawn };
+    let world = Rc::new(World::new(Host::new(seed), scenario.temper, false));
+    world.journal.borrow_mut().keep_history();
+    let mut run = Run { world: Rc::clone(&world), scenario, random, since: Since::default(), how: How::default() };
+    run.create()?;
+    run.process(None, false)?;
+    run.process(None, false)?;
+    let disk = world.host.disk_image(Path::new(STORE));
+    Ok((world, disk))
+}
+
 impl Run {
     fn all(&mut self) -> Result<(), Broken> {
         if self.scenario.temper == Temper::LyingWrites {
@@ -355,7 +370,7 @@ impl Run {
 
     /// The disk has lied: what can be read must be what was written there once; the rest must be reported.
     async fn doubt(&mut self, store: &Store, served: &std::cell::Cell<bool>) -> Result<End, Broken> {
-        for (volume, number, read) in recovered::read_each(store).await {
+        for (volume, number, read) in recovered::read_each(store, u64::MAX).await {
             match read {
                 Ok(bytes) if !self.world.journal.borrow().ever_held(&volume, number, &bytes) => {
                     let found = crate::content::describe(&bytes);
@@ -446,7 +461,7 @@ impl Run {
 }
 
 /// What recovery starts from, for a reader of a trace.
-fn newest_superblock(image: &[u8]) -> Option<Superblock> {
+pub fn newest_superblock(image: &[u8]) -> Option<Superblock> {
     let blocks = image.chunks_exact(BLOCK as usize).take((REGION_STARTS[1] + COPIES_PER_REGION) as usize);
     blocks.filter_map(|block| Superblock::decode(block).ok()).max_by_key(|s| s.generation)
 }

@@ -32,6 +32,13 @@ enum Command {
     },
     /// Small traces with every crash point and every subset of unsynced sectors
     Exhaustive,
+    /// Damaged stores, checksums mended or not: open, read, check
+    Images {
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        #[arg(long, default_value_t = 1000)]
+        mutations: u64,
+    },
     /// Deliberately broken engines: each must be rejected
     #[cfg(feature = "canary")]
     Canaries,
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
             how: How { operations: ops, ..How::default() },
         }),
         Command::Exhaustive => treering_proptests::exhaustive::all(),
+        Command::Images { first, mutations } => treering_proptests::images::run(first, mutations),
         #[cfg(feature = "canary")]
         Command::Canaries => treering_proptests::canaries::all(),
         Command::One { seed, trace, ops } => run::seeds(&Seeds {

@@ -3,13 +3,25 @@
 /// One step of a trace. Offsets and lengths are bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
-    Write { offset: u64, len: u64, fua: bool },
-    Zero { offset: u64, len: u64, allocated: bool },
-    Resize { size: u64 },
+    Write {
+        offset: u64,
+        len: u64,
+        fua: bool,
+    },
+    Zero {
+        offset: u64,
+        len: u64,
+        allocated: bool,
+    },
+    Resize {
+        size: u64,
+    },
     Flush,
     Checkpoint,
     /// Long enough for records to age, for attestation, for zero-writing ahead.
-    Pause { milliseconds: u64 },
+    Pause {
+        milliseconds: u64,
+    },
 }
 
 pub(super) struct Trace {
@@ -55,7 +67,15 @@ pub(super) const TRACES: &[Trace] = &[
     },
     Trace {
         name: "three checkpoints give a slot back",
-        steps: &[write(0, 8), Step::Checkpoint, write(0, 8), Step::Checkpoint, hole(0, 8), Step::Checkpoint, durable(2, 1)],
+        steps: &[
+            write(0, 8),
+            Step::Checkpoint,
+            write(0, 8),
+            Step::Checkpoint,
+            hole(0, 8),
+            Step::Checkpoint,
+            durable(2, 1),
+        ],
     },
     Trace {
         name: "trim and zeroes over data",
