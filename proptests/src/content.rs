@@ -15,7 +15,7 @@ pub fn bytes(op: u64, len: usize, noise: bool) -> Vec<u8> {
         word = match within {
             0 => op | STAMP,
             8 => (out.len() / BLOCK as usize) as u64,
-            _ if noise => random.next(),
+            _ if noise => random.word(),
             _ if within.is_multiple_of(64) => op.wrapping_mul(0x9e37_79b9) ^ out.len() as u64,
             _ => word,
         };

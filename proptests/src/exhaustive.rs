@@ -48,7 +48,7 @@ pub fn all() -> u64 {
     let mut total = Counts::default();
     for trace in TRACES {
         let mut counts = Counts::default();
-        let broken = run::guarded(|| every_crash(trace, &mut counts)).unwrap_or_else(|panic| Some(panic));
+        let broken = run::guarded(|| every_crash(trace, &mut counts)).unwrap_or_else(Some);
         if let Some(broken) = broken {
             counts.failed += 1;
             println!("trace {:?} FAILED: {broken}", trace.name);

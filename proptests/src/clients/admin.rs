@@ -13,12 +13,10 @@ const VOLUMES_MAX: usize = 4;
 
 impl Client {
     pub(super) async fn administrate(&mut self) -> Result<(), Broken> {
-        let (volumes, dots): (Vec<(VolumeKey, String, String, u64)>, Vec<String>) = {
-            let journal = self.world.journal.borrow();
-            let now = journal.now();
-            let volumes = now.volumes.iter().map(|(key, v)| (*key, v.dot.clone(), v.name.clone(), v.size));
-            (volumes.collect(), now.dots.iter().cloned().collect())
-        };
+        let now = self.world.journal.borrow().now().clone();
+        let volumes: Vec<_> =
+            now.volumes.iter().map(|(key, v)| (*key, v.dot.clone(), v.name.clone(), v.size)).collect();
+        let dots: Vec<String> = now.dots.into_iter().collect();
         let chosen = |random: &mut crate::random::Random| random.pick(&volumes).clone();
         match self.random.below(10) {
             _ if dots.is_empty() => self.create_dot().await,

@@ -49,7 +49,7 @@ fn scramble(bytes: &mut [u8], random: &mut Random) -> String {
         let at = random.below(bytes.len() as u64) as usize;
         match random.below(4) {
             0 => bytes[at] ^= 1 << random.below(8),
-            1 => bytes[at] = random.next() as u8,
+            1 => bytes[at] = random.word() as u8,
             // A number of eight bytes becomes another one: extreme, or off by a little.
             number => {
                 let at = at / 8 * 8;
@@ -59,7 +59,7 @@ fn scramble(bytes: &mut [u8], random: &mut Random) -> String {
                     (2, 0) => 0,
                     (2, 1) => u64::MAX,
                     (2, 2) => 1 << random.below(64),
-                    (2, _) => random.next() >> random.below(64),
+                    (2, _) => random.word() >> random.below(64),
                     (_, 0) => old.wrapping_mul(2),
                     (_, 1) => old.swap_bytes(),
                     (_, 2) => old.wrapping_sub(1),
