@@ -200,7 +200,7 @@ impl Check<'_> {
             let walked = tree.pages_in_use(&self.core.pages, &mut |page| pages.push(page)).await;
             self.note_pages(pages, walked, whose);
         }
-        let newest = self.core.superblock.current().checkpoints[0];
+        let newest = self.core.newest.get();
         for page in 0..newest.blob_bytes.div_ceil(BLOCK) {
             self.pages.insert(PageIndex(newest.blob_page.0 + page));
         }

@@ -103,17 +103,17 @@ impl Core {
         for (address, blocks) in born {
             let replayed = address.segment() < self.first_segment && canary::is(Canary::ReplayDoesNotSetBits);
             if !replayed {
-                self.segments.set(address, blocks);
+                self.segments.set(address, blocks)?;
             }
         }
         for (address, blocks) in dead {
             if !canary::is(Canary::OverlayLeak) {
-                self.segments.clear(address, blocks);
+                self.segments.clear(address, blocks)?;
             }
         }
         *line.map.borrow_mut() = map;
         line.overlay.borrow_mut().drop_oldest();
-        Ok(())
+        self.pages.check_consistent()
     }
 
     /// Releases everything that a removed volume's map showed, in steps.
@@ -136,11 +136,12 @@ impl Core {
             let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
             self.segments.load_bits(&self.pages, touched.into_iter()).await?;
             for (address, blocks) in dead {
-                self.segments.clear(address, blocks);
+                self.segments.clear(address, blocks)?;
             }
             from = end;
         }
-        map.release_all(&self.pages).await
+        map.release_all(&self.pages).await?;
+        self.pages.check_consistent()
     }
 
     /// The runs of blocks that no piece of the map shows any more, now that these pieces were displaced from it.

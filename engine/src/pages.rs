@@ -21,7 +21,7 @@ pub use error::PageError;
 pub(crate) use page::{Page, PageBytes};
 pub(crate) use writer::PageWriter;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
@@ -47,8 +47,10 @@ struct Inner {
     cache: RefCell<NodeCache>,
     /// Reads under way, so that a page that many want is read once.
     flights: RefCell<HashMap<PageIndex, Flight>>,
+    /// A page that was released and not in use.
+    stray: Cell<Option<PageIndex>>,
     #[cfg(test)]
-    forget_release: std::cell::Cell<Option<usize>>,
+    forget_release: Cell<Option<usize>>,
 }
 
 /// A read under way: the bell rings when it has landed or was given up.
@@ -66,6 +68,7 @@ impl Pages {
             space: RefCell::new(PageSpace::new(data_start / NODE_BYTES as u64, slot_blocks)),
             cache: RefCell::new(NodeCache::new(cache_bytes)),
             flights: RefCell::default(),
+            stray: Cell::new(None),
             #[cfg(test)]
             forget_release: Default::default(),
         }))
@@ -112,7 +115,20 @@ impl Pages {
         }) {
             return;
         }
-        self.0.space.borrow_mut().release(page);
+        if !self.0.space.borrow_mut().release(page) {
+            self.0.stray.set(Some(page));
+        }
+    }
+
+    /// Whether every page that was released had been in use. If not, trees and allocator contradict each other: by damage
+    /// that kept its checksums, or by our bug. No checkpoint may be written from such a state.
+    pub(crate) fn check_consistent(&self) -> Result<(), PageError> {
+        match self.0.stray.get() {
+            None => Ok(()),
+            Some(page) => {
+                Err(PageError::value_damaged("page map", page.0, "a tree releases this page, which was not in use"))
+            }
+        }
     }
 
     /// The state that a checkpoint records; what was released since the last call is quarantined in it.

@@ -194,23 +194,32 @@ impl Segments {
     }
 
     /// The map shows these blocks now.
-    pub(crate) fn set(&self, from: LogAddress, blocks: u32) {
-        self.change(from, blocks, true);
+    pub(crate) fn set(&self, from: LogAddress, blocks: u32) -> Result<(), PageError> {
+        self.change(from, blocks, true)
     }
 
     /// The map shows these blocks no more.
-    pub(crate) fn clear(&self, from: LogAddress, blocks: u32) {
-        self.change(from, blocks, false);
+    pub(crate) fn clear(&self, from: LogAddress, blocks: u32) -> Result<(), PageError> {
+        self.change(from, blocks, false)
     }
 
-    fn change(&self, from: LogAddress, blocks: u32, live: bool) {
+    /// A block becomes live once and dead once. If not, map and bits contradict each other, by damage that kept its checksums
+    /// or by our bug: the store must not go on from there.
+    fn change(&self, from: LogAddress, blocks: u32, live: bool) -> Result<(), PageError> {
         let mut state = self.0.borrow_mut();
-        let entry = state.live.get_mut(&from.segment()).expect("bits are loaded before they change");
+        let (segment, segment_blocks) = (from.segment(), state.segment_blocks);
+        let damaged = |what| Err(PageError::value_damaged("liveness", segment.0, what));
+        if u64::from(from.block()) + u64::from(blocks) > u64::from(segment_blocks) {
+            return damaged(format!("{blocks} blocks from {from} on do not fit a segment of {segment_blocks}"));
+        }
+        let entry = state.live.get_mut(&segment).expect("bits are loaded before they change");
         entry.dirty = true;
         for block in from.block()..from.block() + blocks {
-            let was = entry.bits.put(block, live);
-            assert_ne!(was, live, "block {block} of {} becomes live or dead once", from.segment());
+            if entry.bits.put(block, live) == live {
+                return damaged(format!("block {block} becomes {} twice", if live { "live" } else { "dead" }));
+            }
         }
+        Ok(())
     }
 
     /// Frees what is dead as of the fold having reached `fold`, on behalf of checkpoint `sequence`, and stores the

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
+use treering_format::superblock::CheckpointRef;
 use treering_format::units::{Incarnation, OrderNumber, SegmentId, StoreId};
 use treering_io::{Io, Task};
 
@@ -30,6 +31,7 @@ mod background;
 mod checkpoint;
 mod create;
 mod damage;
+mod geometry;
 mod load;
 mod open;
 mod remains;
@@ -64,6 +66,8 @@ pub(crate) struct Core {
     pub checkpoint_bytes: Cell<u64>,
     /// The first segment that this process opened in the log.
     pub first_segment: SegmentId,
+    /// The checkpoint that what is in memory stands on.
+    pub newest: Cell<CheckpointRef>,
     pub superblock: SuperblockCell,
     pub arena_path: std::path::PathBuf,
 }

@@ -130,12 +130,17 @@ impl PageSpace {
         Some(self.page(id, first))
     }
 
-    pub(super) fn release(&mut self, page: PageIndex) {
-        assert!(self.is_used(page), "page {page} was released twice, or never handed out");
+    /// False, and nothing changes, if the page was not in use.
+    #[must_use]
+    pub(super) fn release(&mut self, page: PageIndex) -> bool {
+        if !self.is_used(page) {
+            return false;
+        }
         let (slot, index) = self.place(page).expect("a used page has a place");
         self.slots.get_mut(&slot).expect("a used page has a slot").used[index as usize / 64] &= !mask(index);
         self.used -= 1;
         self.released.push(page);
+        true
     }
 
     pub(super) fn seal_window(&mut self) -> Vec<PageMap> {

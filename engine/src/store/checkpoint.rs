@@ -61,6 +61,7 @@ impl Core {
         });
         let committed = commit.await;
         self.health.require("writing the superblock of a checkpoint", committed)?;
+        self.newest.set(newest);
 
         self.readers.drain().await;
         self.pages.window_durable();
@@ -110,6 +111,7 @@ impl Core {
                 self.pages.release(treering_format::units::PageIndex(older.blob_page.0 + page));
             }
         }
+        self.pages.check_consistent()?;
         let (blob_page, blob_pages) = self.room_for_blob()?;
         let page_maps = self.pages.seal_window();
         let header = {

@@ -5,7 +5,7 @@ use treering_format::checkpoint::Checkpoint;
 use treering_format::superblock::{CheckpointRef, Superblock};
 use treering_format::units::{DotId, VolumeId};
 
-use super::RecoveryReport;
+use super::{RecoveryReport, geometry};
 use crate::disk::{BLOCK, Disk};
 use crate::error::StoreError;
 use crate::limits::Limits;
@@ -73,6 +73,7 @@ async fn load(
     {
         return Err("its blob belongs to another checkpoint".into());
     }
+    geometry::check_numbers(header)?;
     let pages = Pages::new(
         disk.io().clone(),
         disk.file().clone(),

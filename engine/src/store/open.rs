@@ -14,6 +14,7 @@ use treering_format::units::{Incarnation, Mount, OrderNumber, RecordSequence, Se
 use treering_io::{Direct, FileOptions, Io};
 
 use super::damage::Damage;
+use super::geometry;
 use super::load::{Loaded, load_newest};
 use super::remains::{self, Leftover};
 use super::superblock::{self, SuperblockCell};
@@ -151,6 +152,7 @@ async fn open_file(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Disk,
         segment_blocks: superblock.segment_blocks,
         slot_count: superblock.slot_count,
     };
+    geometry::check(&superblock).map_err(|why| StoreError::NoCheckpoint(format!("the superblock's {why}")))?;
     let len = file.len().map_err(failed("reading the size of"))?;
     let end = geometry.data_start + geometry.slot_count * geometry.slot_bytes();
     if len < end {
@@ -298,6 +300,7 @@ fn assemble(
         verbs_turn: Turn::new(),
         checkpoint_bytes: Cell::new(0),
         first_segment: start_segment,
+        newest: Cell::new(loaded.reference),
         superblock,
         arena_path,
         limits,

@@ -236,8 +236,9 @@ impl Core {
         blocks: u64,
         verify: impl Fn(&Buffer) -> Result<(), Mismatch>,
     ) -> Result<Buffer, VolumeError> {
-        let Some(slot) = self.segments.locate(address.segment()) else {
-            let what = format!("the map names {address}, and no slot holds that segment");
+        let inside = u64::from(address.block()) + blocks <= u64::from(self.disk.geometry().segment_blocks);
+        let Some(slot) = self.segments.locate(address.segment()).filter(|_| inside) else {
+            let what = format!("the map names {blocks} blocks at {address}, and no slot holds them");
             return Err(VolumeError::Damaged { block, what });
         };
         let mut wrong = String::new();

@@ -11,6 +11,9 @@ use crate::canary::{self, Canary};
 use crate::disk::{BLOCK, Disk};
 use crate::log::{Frontier, store_tag};
 
+/// No record holds as many operations.
+const OPERATIONS_MAX: u64 = 1 << 32;
+
 /// Bytes read at once when a segment is walked.
 const WALK_BYTES: u64 = 1 << 20;
 
@@ -203,6 +206,8 @@ impl<S: Slots> Walk<'_, S> {
         header.store_tag == store_tag(&self.store.store_id)
             && header.mount == segment.mount
             && header.address.segment() == segment.id
+            && header.first_order.0 == self.at.order.0 + 1
+            && header.last_order.0.wrapping_sub(header.first_order.0).wrapping_add(1) < OPERATIONS_MAX
             && (header.sequence.0 == self.at.sequence.0 + 1 && header.previous_chain == self.at.chain
                 || canary::is(Canary::ReplayIgnoresChain) && header.sequence > self.at.sequence)
     }
