@@ -45,6 +45,8 @@ struct Since {
     host_crashed: bool,
     process_crashed: bool,
     closed: bool,
+    /// A close was begun: it may have come to its end without an answer.
+    closing: bool,
     /// The checkpoint that was made unreadable.
     rotten: Option<CheckpointSequence>,
     incarnation: Option<Incarnation>,
@@ -320,6 +322,7 @@ impl Run {
         if self.random.chance(60) {
             return Ok(End::Left);
         }
+        self.since.closing = true;
         match store.close().await {
             Ok(()) => Ok(End::Closed),
             Err(_) if self.scenario.temper != Temper::Sound => Ok(End::Left),

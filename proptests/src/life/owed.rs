@@ -33,7 +33,7 @@ impl Run {
         }
         let now = store.incarnation();
         if let Some(before) = self.since.incarnation {
-            let must_change = self.since.host_crashed && !self.since.closed;
+            let must_change = self.since.host_crashed && !self.since.closed && !self.since.closing;
             let may_change = self.since.host_crashed;
             if must_change && before == now || !may_change && before != now {
                 let change = if before == now { "did not change" } else { "changed" };
