@@ -27,7 +27,9 @@ cargo xtask VERB
   test --list                    the blocks and their budgets
   sim [--seeds N] [--seed S] [--minutes M]
                                  the whole engine on a simulated, failing disk: N seeds from S on, or until M minutes are over
-  sim canaries                   builds with one rule broken each, all of which the simulator must reject
+  sim canaries                   engines with one rule broken each, all of which the simulator must reject
+  sim exhaustive                 small traces: every crash point, every subset of unsynced sectors
+  sim images                     damaged stores, checksums mended or not
   fuzz [TARGET...] [--seconds N] the fuzz targets, each for N seconds (15)
   real [BLOCK...] [--only TEXT] [--keep] [--list]
                                  real programs against the server: see lab/README.md

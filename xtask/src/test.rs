@@ -29,7 +29,12 @@ const BLOCKS: &[Block] = &[
         run: || ours(&["check"]),
     },
     Block { name: "unit", budget_seconds: 270, what: "unit, conformance, model and property tests", run: unit },
-    Block { name: "sim", budget_seconds: 180, what: "the engine on a simulated disk, 2,000 seeds", run: simulate },
+    Block {
+        name: "sim",
+        budget_seconds: 180,
+        what: "the engine on a simulated disk: seeds, small traces from every side, damaged images",
+        run: simulate,
+    },
     Block {
         name: "canaries",
         budget_seconds: 60,
@@ -142,7 +147,11 @@ fn unit() -> Result<Counts> {
 }
 
 fn simulate() -> Result<Counts> {
-    counted(sim::seeds_from(0, sim::SEEDS_IN_CI))
+    let mut counts = counted(sim::seeds_from(0, sim::SEEDS_IN_CI))?;
+    for word in ["exhaustive", "images"] {
+        counts += counted(sim::simulator(&[word.into()]))?;
+    }
+    Ok(counts)
 }
 
 fn canaries() -> Result<Counts> {

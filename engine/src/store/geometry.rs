@@ -1,9 +1,11 @@
 //! Numbers that come from the disk, held against the store's geometry before anything is computed with them. A checksum says
 //! that they were written so, not that they make sense.
 
-use treering_format::checkpoint::CheckpointHeader;
+use std::collections::BTreeSet;
+
+use treering_format::checkpoint::{Checkpoint, CheckpointHeader, SlotState};
 use treering_format::superblock::{CheckpointRef, MountEntry, Superblock};
-use treering_format::units::{LogAddress, RecordSequence, SegmentId};
+use treering_format::units::{LogAddress, RecordSequence, SegmentId, SlotIndex};
 
 /// No store comes near it; sums below it do not overflow.
 const NUMBER_MAX: u64 = 1 << 60;
@@ -31,6 +33,23 @@ pub(super) fn check_numbers(header: &CheckpointHeader) -> Result<(), String> {
     let next = [header.next_order.0, header.next_volume.0, header.next_dot.0, header.next_line.0];
     if header.next_segment.0 >= SEGMENT_MAX || next.iter().any(|n| *n >= NUMBER_MAX >> 8) {
         return Err("its next free numbers cannot be".into());
+    }
+    Ok(())
+}
+
+/// The page maps of a checkpoint: one for each slot of pages, each as long as a slot.
+pub(super) fn check_page_maps(checkpoint: &Checkpoint, segment_blocks: u32) -> Result<(), String> {
+    let bytes = segment_blocks.div_ceil(8) as usize;
+    let pages = |slot: SlotIndex| {
+        let found = usize::try_from(slot.0).ok().and_then(|i| checkpoint.slots.get(i));
+        found.is_some_and(|s| s.state == SlotState::Pages)
+    };
+    let mut seen = BTreeSet::new();
+    for map in &checkpoint.page_maps {
+        let whole = map.used.len() == bytes && map.quarantined.len() == bytes;
+        if !whole || !pages(map.slot) || !seen.insert(map.slot) {
+            return Err(format!("its page map of slot {} does not fit the store", map.slot));
+        }
     }
     Ok(())
 }

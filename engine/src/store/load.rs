@@ -74,6 +74,7 @@ async fn load(
         return Err("its blob belongs to another checkpoint".into());
     }
     geometry::check_numbers(header)?;
+    geometry::check_page_maps(&checkpoint, geometry.segment_blocks)?;
     let pages = Pages::new(
         disk.io().clone(),
         disk.file().clone(),
