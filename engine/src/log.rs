@@ -101,6 +101,8 @@ struct State {
     syncs: u64,
     /// When the last sync ended.
     synced_ns: u64,
+    /// A task that seals early has been spawned.
+    sealing_soon: bool,
     records: u64,
 }
 
@@ -148,6 +150,9 @@ pub(crate) struct Start {
     pub replayed_bytes: u64,
 }
 
+/// Records under way at once that were sealed before a flush asked for them.
+const EARLY_RECORDS: usize = 3;
+
 /// For so long after a sync clients count as flushing.
 const FLUSHING_NS: u64 = 5_000_000;
 
@@ -184,6 +189,7 @@ impl Log {
             synced_bytes: start.replayed_bytes,
             syncs: 0,
             synced_ns: 0,
+            sealing_soon: false,
             records: 0,
         };
         Log { shared: Rc::new(Shared { disk, health, segments, lines, limits, identity, state: RefCell::new(state) }) }
@@ -273,19 +279,35 @@ impl Log {
         }
     }
 
-    /// Seals the batch when it is large, or when clients flush and the disk would otherwise wait for them: a record that is
-    /// on its way while its client asks for the flush leaves the flush only the sync to wait for. One such record is under
-    /// way at a time, so what comes meanwhile still goes together.
+    /// Seals the batch when it is large; and while clients flush, as soon as everybody who is ready now has had a turn: a
+    /// record that is on its way while its client asks for the flush leaves the flush only the sync to wait for. Few such
+    /// records are under way at a time, so what comes meanwhile goes together.
     fn seal_if_due(&self) {
-        let due = {
-            let state = self.shared.state.borrow();
+        let (large, eager) = {
+            let mut state = self.shared.state.borrow_mut();
             let segment_blocks = self.shared.disk.geometry().segment_blocks;
             let large = state.batch.payload_blocks >= self.shared.limits.record_blocks(segment_blocks)
                 || state.batch.touched.len() >= self.shared.limits.record_operations(segment_blocks);
-            let idle = state.writes.is_empty() && !state.batch.touched.is_empty();
-            large || idle && (state.syncing || self.shared.disk.io().now() < state.synced_ns + FLUSHING_NS)
+            let flushing = state.syncing || self.shared.disk.io().now() < state.synced_ns + FLUSHING_NS;
+            let eager = !large && flushing && !state.sealing_soon && state.may_seal_early();
+            state.sealing_soon |= eager;
+            (large, eager)
         };
-        if due {
+        if large {
+            self.seal(None);
+        } else if eager {
+            let log = self.clone();
+            self.shared.disk.io().spawn(async move { log.seal_early() }).detach();
+        }
+    }
+
+    fn seal_early(&self) {
+        let due = {
+            let mut state = self.shared.state.borrow_mut();
+            state.sealing_soon = false;
+            state.may_seal_early()
+        };
+        if due && self.shared.health.check().is_ok() {
             self.seal(None);
         }
     }
@@ -313,6 +335,10 @@ impl State {
             self.arena.overwrite(position, data);
         }
         whole
+    }
+
+    fn may_seal_early(&self) -> bool {
+        !self.batch.touched.is_empty() && self.writes.len() < EARLY_RECORDS
     }
 
     fn touch(&mut self, line: LineId, block: u64, count: u64, payload: u64, now: u64) {

@@ -49,6 +49,8 @@ pub(crate) struct Arena {
     head: u64,
     /// Positions below it may be overwritten.
     released: u64,
+    /// In the first round through the memory: positions below it were touched ahead of the writers.
+    touched: u64,
     /// Order numbers up to it need their entries no more.
     released_order: OrderNumber,
     /// Of the payload at each place.
@@ -99,6 +101,7 @@ impl Arena {
             entries,
             head: 0,
             released: 0,
+            touched: 0,
             released_order: after,
             checksums: vec![0; blocks as usize],
         }
@@ -168,6 +171,20 @@ impl Arena {
 
     pub(crate) fn copy_out(&self, position: u64, into: &mut [u8]) {
         self.memory.copy_out(self.payload_offset(position), into);
+    }
+
+    /// Touches the next blocks that no write has reached yet, so that writers do not pay for the first use of the memory.
+    /// False when all of it is in use or touched.
+    pub(crate) fn touch_ahead(&mut self, count: u64) -> bool {
+        let from = self.touched.max(self.head);
+        let to = (from + count).min(self.blocks);
+        if from >= to {
+            return false;
+        }
+        let zeros = vec![0u8; ((to - from) * BLOCK) as usize];
+        self.memory.copy_in(self.payload_offset(from), &zeros);
+        self.touched = to;
+        true
     }
 
     /// Writes over payload in place: for the canary that breaks the rule against it.

@@ -13,6 +13,9 @@ use treering_io::Durability;
 use super::{Frontier, Log, Persisted};
 use crate::canary::{self, Canary};
 
+/// Blocks of the arena touched at once: some 50 us of work.
+const TOUCHED_BLOCKS: u64 = 64;
+
 impl Log {
     /// Waits until every operation up to `order` is durable.
     pub(crate) async fn persist(&self, order: OrderNumber) -> Persisted {
@@ -105,6 +108,13 @@ impl Log {
         }
         self.shared.health.progress().notify_all();
         Ok(())
+    }
+
+    /// Touches the arena's memory ahead of the writers, a little at a time.
+    pub(crate) async fn touch_ahead(&self) {
+        while self.shared.state.borrow_mut().arena.touch_ahead(TOUCHED_BLOCKS) {
+            self.shared.disk.io().sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 
     /// Seals a batch that has waited for `record_age`, and syncs by itself when much was written since the last sync.

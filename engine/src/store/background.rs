@@ -1,5 +1,5 @@
 //! Background work of an open store: folding and checkpoints when they are due, records that grow old, slots zero-written
-//! ahead, and the attestation of what is durable. Each loop ends when the store fails; all end when the last handle goes.
+//! and arena touched ahead, and the attestation of what is durable. Each loop ends when the store fails; all end when the last handle goes.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,7 +19,9 @@ const ZERO_BYTES: u64 = 1 << 20;
 pub(crate) fn start(core: &Rc<Core>) -> Vec<Task<()>> {
     let io = core.disk.io();
     let (fold, age, ahead, attest) = (Rc::clone(core), Rc::clone(core), Rc::clone(core), Rc::clone(core));
+    let log = core.log.clone();
     vec![
+        io.spawn(async move { log.touch_ahead().await }),
         io.spawn(async move { fold.keep_folding().await }),
         io.spawn(async move { age.log.keep_moving().await }),
         io.spawn(async move { ahead.keep_zeroed_ahead().await }),
