@@ -12,6 +12,9 @@ use std::rc::Rc;
 use treering_format::record::Encoding;
 use treering_format::units::LogAddress;
 
+#[cfg(test)]
+mod tests;
+
 /// Memory that one piece costs, with its share of tree node and extent: for accounting, on the safe side.
 pub(crate) const PIECE_BYTES: u64 = 192;
 

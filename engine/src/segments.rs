@@ -24,6 +24,8 @@ use crate::map::Tree;
 use crate::pages::{PageError, Pages};
 
 mod live;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use live::LiveBits;
 
