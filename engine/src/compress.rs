@@ -4,6 +4,7 @@
 //! freed alone, a compressed extent only whole. With `auto`, data that would not compress is soon left alone: after each
 //! failure the number of extents skipped before the next attempt doubles, up to a limit; one success resets it.
 
+use treering_format::record::Lz4Prefix;
 use treering_format::units::BlockCount;
 use treering_io::Buffer;
 
@@ -12,8 +13,7 @@ use crate::disk::BLOCK;
 /// Longest run of extents that `auto` lets pass without an attempt.
 const SKIP_MAX: u32 = 256;
 
-/// Bytes before the compressed data: its length, and the length it expands to.
-const PREFIX: usize = 8;
+const PREFIX: usize = Lz4Prefix::BYTES;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum CompressionMode {
@@ -85,8 +85,8 @@ impl Compression {
             return None;
         };
         self.penalty = 0;
-        out[0..4].copy_from_slice(&(length as u32).to_le_bytes());
-        out[4..8].copy_from_slice(&(data.len() as u32).to_le_bytes());
+        let prefix = Lz4Prefix { compressed_bytes: length as u32, uncompressed_bytes: data.len() as u32 };
+        out[..PREFIX].copy_from_slice(&prefix.encode());
         let padded = (PREFIX + length).next_multiple_of(BLOCK as usize);
         out[PREFIX + length..padded].fill(0);
         out.truncate(padded);
@@ -97,16 +97,11 @@ impl Compression {
 /// Expands a stored extent to exactly `blocks` blocks. The checksum was verified before, so an error here means the writer
 /// was wrong or the checksum collided; either way it is damage, not a panic.
 pub(crate) fn expand(stored: &[u8], blocks: BlockCount) -> Result<Buffer, String> {
-    let number = |at: usize| u32::from_le_bytes(stored[at..at + 4].try_into().expect("four bytes")) as usize;
-    let (length, expanded) = (number(0), number(4));
-    if expanded as u64 != blocks.0 * BLOCK || PREFIX + length > stored.len() {
-        return Err(format!(
-            "compressed extent of {length} bytes says it holds {expanded}, {} are due",
-            blocks.0 * BLOCK
-        ));
-    }
+    let count = u16::try_from(blocks.0).map_err(|_| format!("compressed extent of {blocks} blocks"))?;
+    let (prefix, compressed) = Lz4Prefix::split(stored, count).map_err(|error| error.to_string())?;
+    let expanded = prefix.uncompressed_bytes as usize;
     let mut out = Buffer::with_len(expanded);
-    match lz4_flex::block::decompress_into(&stored[PREFIX..PREFIX + length], &mut out) {
+    match lz4_flex::block::decompress_into(compressed, &mut out) {
         Ok(n) if n == expanded => Ok(out),
         Ok(n) => Err(format!("compressed extent expands to {n} bytes, {expanded} are due")),
         Err(error) => Err(format!("compressed extent: {error}")),

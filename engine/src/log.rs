@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use treering_format::record::Descriptor;
+use treering_format::superblock::CheckpointRef;
 use treering_format::units::{LineId, LogAddress, Mount, OrderNumber, RecordSequence, SegmentId, SlotIndex, StoreId};
 
 use crate::canary::{self, Canary};
@@ -49,6 +50,19 @@ pub(crate) struct Frontier {
     pub chain: u32,
     /// Where the next record of the same segment would begin.
     pub next: LogAddress,
+}
+
+impl Frontier {
+    /// Where a checkpoint's F lies.
+    pub(crate) fn of_checkpoint(checkpoint: &CheckpointRef) -> Frontier {
+        Frontier {
+            sequence: checkpoint.fold_sequence,
+            order: checkpoint.fold_order,
+            address: checkpoint.fold,
+            chain: checkpoint.fold_chain,
+            next: checkpoint.next,
+        }
+    }
 }
 
 /// The log of an open store. A handle: clones share the one log.
@@ -348,11 +362,6 @@ impl State {
         self.batch.touched.push((line, block, count));
         self.batch.payload_blocks += payload;
     }
-}
-
-/// Checks that a store's identity is the one its arena and records carry.
-pub(crate) fn store_tag(store: &StoreId) -> u64 {
-    u64::from_le_bytes(store.0[..8].try_into().expect("eight bytes"))
 }
 
 pub(crate) type Persisted = Result<(), Rc<Failure>>;

@@ -69,13 +69,7 @@ pub(crate) trait Slots {
 }
 
 pub(crate) async fn replay(disk: &Disk, superblock: &Superblock, from: &CheckpointRef, slots: &impl Slots) -> Replayed {
-    let start = Frontier {
-        sequence: from.fold_sequence,
-        order: from.fold_order,
-        address: from.fold,
-        chain: from.fold_chain,
-        next: from.next,
-    };
+    let start = Frontier::of_checkpoint(from);
     let mut walk = Walk {
         disk,
         store: superblock,

@@ -13,7 +13,7 @@ use treering_format::segment::{SegmentFooter, SegmentHeader};
 use treering_format::units::{LogAddress, OrderNumber, RecordSequence, SegmentId};
 use treering_io::{Buffer, Durability, WriteBuffer};
 
-use super::{Frontier, Log, LogWrite, OpenSegment, State, store_tag};
+use super::{Frontier, Log, LogWrite, OpenSegment, State};
 use crate::disk::BLOCK;
 
 mod extents;
@@ -52,7 +52,7 @@ impl Log {
         let payload_blocks = payload.iter().map(|b| buffer_bytes(b) / BLOCK).sum::<u64>() as u32;
         let mut header = RecordHeader {
             header_crc: 0,
-            store_tag: store_tag(&self.shared.identity.store),
+            store_tag: self.shared.identity.store.tag(),
             mount: self.shared.identity.mount,
             sequence: RecordSequence(state.sealed.sequence.0 + 1),
             address: LogAddress::NONE,

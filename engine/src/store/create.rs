@@ -49,7 +49,7 @@ pub(super) async fn create(io: &Io, path: &Path, options: &CreateOptions) -> Res
         && found > 0
         && let Ok(old) = superblock::read_newest(io, &file).await.map_err(failed("reading"))?
     {
-        let id = old.store_id.0.iter().map(|b| format!("{b:02x}")).collect();
+        let id = old.store_id.to_string();
         return Err(StoreError::AlreadyAStore { path: path.to_owned(), id });
     }
     let size = options.size.unwrap_or(found);

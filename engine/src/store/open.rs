@@ -255,14 +255,7 @@ fn assemble(
     pressure.folded_order.set(loaded.reference.fold_order.0);
     let entry = begin.mounts.last();
     let blocks = replayed.records.iter().map(|r| u64::from(r.header.total_blocks())).sum::<u64>();
-    let from = &loaded.reference;
-    let reached = Frontier {
-        sequence: from.fold_sequence,
-        order: from.fold_order,
-        address: from.fold,
-        chain: from.fold_chain,
-        next: from.next,
-    };
+    let reached = Frontier::of_checkpoint(&loaded.reference);
     let start = Start {
         replayed_bytes: blocks * BLOCK,
         frontier: replayed.frontier,

@@ -21,7 +21,6 @@ const SHARED_MEMORY: &str = "/dev/shm";
 
 /// The two files of a store's arenas.
 fn arena_files(store: &StoreId, dir: &Path) -> [PathBuf; 2] {
-    let store: String = store.0.iter().map(|b| format!("{b:02x}")).collect();
     ["a", "b"].map(|turn| dir.join(format!("treering-{store}-{turn}.arena")))
 }
 

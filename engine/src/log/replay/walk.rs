@@ -9,7 +9,7 @@ use treering_format::units::{LogAddress, Mount, RecordSequence, SegmentId, SlotI
 use super::{LogDamage, Slots, end_of};
 use crate::canary::{self, Canary};
 use crate::disk::{BLOCK, Disk};
-use crate::log::{Frontier, store_tag};
+use crate::log::Frontier;
 
 /// No record holds as many operations.
 const OPERATIONS_MAX: u64 = 1 << 32;
@@ -203,7 +203,7 @@ impl<S: Slots> Walk<'_, S> {
     }
 
     fn continues(&self, header: &RecordHeader, segment: &Segment) -> bool {
-        header.store_tag == store_tag(&self.store.store_id)
+        header.store_tag == self.store.store_id.tag()
             && header.mount == segment.mount
             && header.address.segment() == segment.id
             && header.first_order.0 == self.at.order.0 + 1
@@ -284,7 +284,7 @@ impl<S: Slots> Walk<'_, S> {
     fn headers_in(&self, bytes: &[u8], segment: &Segment, first: u32) -> Vec<Record> {
         let found = |(i, _): (usize, &[u8])| {
             let record = Record::decode(&bytes[i * BLOCK as usize..]).ok()?;
-            let ours = record.header.store_tag == store_tag(&self.store.store_id)
+            let ours = record.header.store_tag == self.store.store_id.tag()
                 && record.header.mount == segment.mount
                 && record.header.address == LogAddress::new(segment.id, first + i as u32);
             ours.then_some(record)
