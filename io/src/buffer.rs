@@ -3,13 +3,16 @@
 //! A `Buffer` is heap memory aligned to 4096 bytes, so that direct I/O accepts it. It must be initialised at all times: memory
 //! is zeroed when it comes from the allocator and is only ever overwritten with bytes, so a recycled buffer holds old bytes,
 //! never undefined ones. Dropped buffers go to a small pool of the dropping thread, by power-of-two size class; the pool is
-//! bounded, so it cannot grow into a leak. It does not account for who holds how much: budgets belong to the engine.
+//! bounded, so it cannot grow into a leak. Behind it, the smallest come from slabs (`blocks`), the others from the allocator.
+//! It does not account for who holds how much: budgets belong to the engine.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+
+use crate::blocks::{self, BLOCK_BYTES};
 
 /// Alignment of every buffer, and the smallest capacity.
 pub const BUFFER_ALIGNMENT: usize = 4096;
@@ -23,12 +26,9 @@ pub struct Buffer {
 impl Buffer {
     /// A buffer of `len` zero bytes.
     pub fn zeroed(len: usize) -> Buffer {
-        let mut buffer = Buffer::recycled(len);
-        match buffer {
-            Some(ref mut buffer) => buffer.fill(0),
-            None => buffer = Some(Buffer::allocated(len)),
-        }
-        buffer.expect("either arm gave one")
+        let mut buffer = Buffer::with_len(len);
+        buffer.fill(0);
+        buffer
     }
 
     /// A buffer of `len` bytes whose content is unspecified (but initialised). With debug assertions it is always 0xA5, so
@@ -72,6 +72,10 @@ impl Buffer {
     fn allocated(len: usize) -> Buffer {
         let capacity = capacity_for(len);
         let layout = layout(capacity);
+        if capacity == BLOCK_BYTES {
+            let memory = blocks::take().unwrap_or_else(|| handle_alloc_error(layout));
+            return Buffer { memory, capacity, len };
+        }
         // SAFETY: the layout has a size of at least 4096 bytes, never zero. `alloc_zeroed` initialises all of it.
         let memory = unsafe { alloc_zeroed(layout) };
         let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
@@ -83,8 +87,8 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let kept = POOL.try_with(|pool| pool.borrow_mut().put(self.memory, self.capacity)).unwrap_or(false);
         if !kept {
-            // SAFETY: `memory` came from `allocated` with this very layout, and this is its only owner.
-            unsafe { dealloc(self.memory.as_ptr(), layout(self.capacity)) }
+            // SAFETY: `memory` came from `allocated` with this capacity, and this is its only owner.
+            unsafe { free(self.memory, self.capacity) }
         }
     }
 }
@@ -146,6 +150,18 @@ fn layout(capacity: usize) -> Layout {
     Layout::from_size_align(capacity, BUFFER_ALIGNMENT).expect("a capacity that was allocated has a layout")
 }
 
+/// # Safety
+/// `memory` came from `Buffer::allocated` with this capacity, and nobody uses it any more.
+unsafe fn free(memory: NonNull<u8>, capacity: usize) {
+    if capacity == BLOCK_BYTES {
+        // SAFETY: of this capacity, `allocated` took it from the slabs.
+        unsafe { blocks::give_back(memory) }
+    } else {
+        // SAFETY: of any other capacity, `allocated` took it from the allocator with this layout.
+        unsafe { dealloc(memory.as_ptr(), layout(capacity)) }
+    }
+}
+
 fn class_of(capacity: usize) -> Option<usize> {
     let class = capacity.trailing_zeros();
     (capacity.is_power_of_two() && class <= LARGEST_CLASS).then(|| (class - SMALLEST_CLASS) as usize)
@@ -180,7 +196,7 @@ impl Drop for Pool {
         for (class, memories) in self.classes.iter_mut().enumerate() {
             for memory in memories.drain(..) {
                 // SAFETY: the pool is the only owner of what `put` gave it, and the class names the capacity it had.
-                unsafe { dealloc(memory.as_ptr(), layout(BUFFER_ALIGNMENT << class)) }
+                unsafe { free(memory, BUFFER_ALIGNMENT << class) }
             }
         }
     }

@@ -16,6 +16,7 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod backend;
+mod blocks;
 mod buffer;
 mod error;
 mod executor;

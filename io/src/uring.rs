@@ -9,6 +9,8 @@
 //!   flush of the queue (links were measured and lost: see the decision on the sync step);
 //! - completions that overflowed the ring stay in the kernel and are fetched, and counted.
 //!
+//! While the disk owes us reads, the ring is watched for a moment before the thread sleeps (`poll_window`).
+//!
 //! Syncs go to a thread of ours instead of the ring, which would give them to a thread of its own: that was measured to hold up
 //! better when the processors are busy (same decision). It reports through the doorbell, an eventfd that the ring watches.
 //!
@@ -16,6 +18,7 @@
 //! suite with its expected failures listed; it is no data path (see the library notes).
 
 mod encode;
+mod poll_window;
 mod setup;
 
 use std::collections::VecDeque;
@@ -36,6 +39,8 @@ use crate::signal;
 use crate::socket::{Listener, SocketHandle};
 use crate::workers::Workers;
 
+use poll_window::PollWindow;
+
 pub(crate) use setup::why_unavailable;
 
 pub(crate) struct Uring {
@@ -49,6 +54,9 @@ pub(crate) struct Uring {
     doorbell: Arc<OwnedFd>,
     doorbell_watched: bool,
     counts: RingCounts,
+    /// Disk reads that the kernel has not completed.
+    reads: u64,
+    window: PollWindow,
     /// Errors that the next enters answer, for tests.
     #[cfg(test)]
     enter_errors: VecDeque<i32>,
@@ -84,6 +92,8 @@ impl Uring {
             doorbell,
             doorbell_watched: false,
             counts: RingCounts::default(),
+            reads: 0,
+            window: PollWindow::default(),
             #[cfg(test)]
             enter_errors: VecDeque::new(),
         })
@@ -155,14 +165,19 @@ impl Uring {
                 (1, Some(Timespec::new().sec(left / 1_000_000_000).nsec((left % 1_000_000_000) as u32)))
             }
         };
+        let started = (want > 0 && self.reads > 0).then(os::now);
         let arguments = SubmitArgs::new();
         let result = match self.injected_error() {
             Some(error) => Err(error),
+            None if started.is_some_and(|started| self.found_soon(started)) => Ok(0),
             None => match &timeout {
                 Some(timeout) => self.ring.submitter().submit_with_args(want, &arguments.timespec(timeout)),
                 None => self.ring.submitter().submit_with_args(want, &arguments),
             },
         };
+        if let Some(started) = started {
+            self.window.waited(os::now() - started);
+        }
         self.counts.enters += 1;
         match result {
             Ok(submitted) => self.counts.submitted += submitted as u64,
@@ -172,6 +187,29 @@ impl Uring {
                 _ => panic!("io_uring enter with {queued} entries failed: {error}"),
             },
         }
+    }
+
+    /// Submits what is queued and watches the ring until the poll window, counted from `started`, is over. An error of the
+    /// submission is left to the enter that sleeps.
+    fn found_soon(&mut self, started: u64) -> bool {
+        let until = started + self.window.ns();
+        if until == started {
+            return false;
+        }
+        while os::now() < until {
+            let due = {
+                let queue = self.ring.submission();
+                !queue.is_empty() || queue.taskrun()
+            };
+            if due && let Ok(submitted) = self.ring.submit() {
+                self.counts.submitted += submitted as u64;
+            }
+            if !self.ring.completion().is_empty() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     #[cfg(test)]
@@ -184,7 +222,7 @@ impl Uring {
         None
     }
 
-    fn collect(&mut self, completions: &mut Vec<Completion>) {
+    fn collect(&mut self, operations: &mut Operations, completions: &mut Vec<Completion>) {
         for entry in self.ring.completion() {
             self.counts.completed += 1;
             match entry.user_data() {
@@ -192,7 +230,11 @@ impl Uring {
                 CANCEL => {}
                 // It rings for every write to the eventfd, so nobody needs to reset that by reading it.
                 DOORBELL => self.doorbell_watched = cqueue::more(entry.flags()),
-                bits => completions.push(Completion { token: Token::from_bits(bits), result: entry.result() }),
+                bits => {
+                    let token = Token::from_bits(bits);
+                    self.reads -= u64::from(matches!(operations.request(token), Request::Read { .. }));
+                    completions.push(Completion { token, result: entry.result() });
+                }
             }
         }
         completions.append(&mut self.failed);
@@ -232,7 +274,10 @@ impl Backend for Uring {
                 let descriptor = types::Fd(bell.as_raw_fd());
                 opcode::PollAdd::new(descriptor, libc::POLLIN as u32).build()
             }),
-            request => Ok(encode::entry(request)),
+            request => {
+                self.reads += u64::from(matches!(request, Request::Read { .. }));
+                Ok(encode::entry(request))
+            }
         };
         match entry {
             Ok(entry) => self.queue(entry.user_data(token.bits())),
@@ -247,11 +292,11 @@ impl Backend for Uring {
         self.queue(opcode::AsyncCancel::new(token.bits()).build().user_data(CANCEL));
     }
 
-    fn turn(&mut self, wait: Wait, _operations: &mut Operations, completions: &mut Vec<Completion>) -> Turn {
+    fn turn(&mut self, wait: Wait, operations: &mut Operations, completions: &mut Vec<Completion>) -> Turn {
         self.watch_doorbell();
         let wait = if self.failed.is_empty() { wait } else { Wait::No };
         self.enter(wait);
-        self.collect(completions);
+        self.collect(operations, completions);
         Turn::Done
     }
 
