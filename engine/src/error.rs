@@ -28,6 +28,8 @@ pub enum VolumeError {
     ReadOnly,
     #[error("the volume was removed")]
     Removed,
+    #[error("snapshots cannot be written; fork the snapshot and write to the fork")]
+    Frozen,
     #[error("the store stopped after an error: {0}")]
     Failed(Rc<Failure>),
     #[error("block {block} of the volume is damaged: {what}")]
@@ -64,6 +66,18 @@ pub enum CatalogError {
     InvalidSize { name: String, size: u64 },
     #[error("volume {name:?} would shrink from {from} to {to} bytes while {users} clients use it")]
     InUse { name: String, from: u64, to: u64, users: usize },
+    #[error("snapshot {name:?} is protected")]
+    Protected { name: String },
+    #[error("snapshot id {prefix:?} is the beginning of {count} ids: {list}", count = matches.len(), list = matches.join(", "))]
+    Ambiguous { prefix: String, matches: Vec<String> },
+    #[error("snapshot {name:?} is in use by {users} clients")]
+    SnapshotInUse { name: String, users: usize },
+    #[error("dot {name:?} is in use by {users} clients")]
+    DotInUse { name: String, users: usize },
+    #[error("dot {name:?} has no volumes")]
+    NoVolumes { name: String },
+    #[error("{found} {what} are more than the {most} that one operation takes")]
+    TooMany { what: &'static str, found: usize, most: usize },
     #[error(transparent)]
     Volume(#[from] VolumeError),
 }

@@ -53,7 +53,7 @@ pub use log::replay::Cut;
 pub use log::{FullPolicy, LogFigures};
 pub use segments::SlotCounts;
 pub use store::{
-    CreateOptions, Damage, DotInfo, NewVolume, OpenOptions, RecoveryReport, STORE_BYTES_MIN, Space, Status, Store,
-    VolumeInfo,
+    CreateOptions, Damage, DotInfo, NewSnapshot, NewVolume, OpenOptions, RecoveryReport, STORE_BYTES_MIN, Sizes,
+    SnapshotInfo, SnapshotRef, SnapshotVolume, Space, Status, Store, VolumeInfo,
 };
 pub use volume::{Extent, Volume, Zeroing};

@@ -205,6 +205,26 @@ impl Segments {
         self.change(from, blocks, false)
     }
 
+    /// As `clear`, for a version whose dead blocks were given back early: those whose bit is clear already, or whose segment is
+    /// gone, were freed before. Returns how many were freed now.
+    #[allow(dead_code, reason = "the sweep of thinned versions is its only caller")]
+    pub(crate) fn clear_if_set(&self, from: LogAddress, blocks: u32) -> Result<u32, PageError> {
+        let mut freed = 0;
+        for block in 0..blocks {
+            let address = from.next(block);
+            let set = {
+                let state = self.0.borrow();
+                let live = state.live.get(&address.segment()).expect("bits are loaded before they change");
+                live.bits.get(address.block())
+            };
+            if set {
+                self.clear(address, 1)?;
+                freed += 1;
+            }
+        }
+        Ok(freed)
+    }
+
     /// A block becomes live once and dead once. If not, map and bits contradict each other, by damage that kept its checksums
     /// or by our bug: the store must not go on from there.
     fn change(&self, from: LogAddress, blocks: u32, live: bool) -> Result<(), PageError> {

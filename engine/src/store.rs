@@ -32,6 +32,7 @@ mod checkpoint;
 mod create;
 mod damage;
 mod geometry;
+mod history;
 mod load;
 mod open;
 mod remains;
@@ -40,6 +41,7 @@ mod verbs;
 
 pub use create::{CreateOptions, STORE_BYTES_MIN};
 pub use damage::Damage;
+pub use history::{NewSnapshot, Sizes, SnapshotInfo, SnapshotRef, SnapshotVolume};
 pub use open::{OpenOptions, RecoveryReport};
 use superblock::SuperblockCell;
 

@@ -40,6 +40,12 @@ numbers! {
     VolumeId
     /// A dot: a named group of volumes.
     DotId
+    /// A volume as it was at one cut; never reused. The first is 1, 0 is none.
+    VersionId
+    /// A snapshot: the versions of several volumes at one cut. The first is 1, 0 is none.
+    SnapshotId
+    /// What the cleaner moved into one slot; never reused. The first is 1, 0 is none.
+    ContainerId
     /// The place of a record among all records. The first is 1, 0 is none.
     RecordSequence
     /// The place of an operation among all operations.
@@ -120,6 +126,8 @@ identities! {
     StoreId
     /// Which life of the store this is; drawn anew when acknowledged data may have been lost.
     Incarnation
+    /// A snapshot as people name it; drawn at random when it is made.
+    PublicId
 }
 
 impl StoreId {

@@ -324,7 +324,7 @@ impl Client {
                 self.world.coverage.borrow_mut().damaged_blocks += 1;
                 matches!(temper, Temper::BadReads | Temper::LyingWrites)
             }
-            VolumeError::ReadOnly => false,
+            VolumeError::ReadOnly | VolumeError::Frozen => false,
         };
         if excused { Ok(None) } else { Err(format!("v{} at {offset}+{len}: {error}", key.0)) }
     }

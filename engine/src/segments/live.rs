@@ -25,6 +25,11 @@ impl LiveBits {
         was
     }
 
+    /// False past the segment's end.
+    pub(crate) fn get(&self, block: u32) -> bool {
+        block < self.blocks && self.words[block as usize / 64] >> (block % 64) & 1 == 1
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|w| *w == 0)
     }

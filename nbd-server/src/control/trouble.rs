@@ -177,6 +177,13 @@ impl From<CatalogError> for Trouble {
             CatalogError::InUse { .. } => Trouble::new(Kind::Busy, text)
                 .why("a device that shrinks under its user loses what the user still believes to be there.")
                 .fix("disconnect the clients first; treering status     lists them"),
+            CatalogError::Protected { .. } => Trouble::new(Kind::Conflict, text),
+            CatalogError::Ambiguous { .. } | CatalogError::NoVolumes { .. } | CatalogError::TooMany { .. } => {
+                Trouble::new(Kind::Usage, text)
+            }
+            CatalogError::SnapshotInUse { .. } | CatalogError::DotInUse { .. } => {
+                Trouble::new(Kind::Busy, text).fix("disconnect the clients first; treering status     lists them")
+            }
             CatalogError::Volume(error) => error.into(),
         }
     }
@@ -192,6 +199,7 @@ impl From<VolumeError> for Trouble {
             }
             VolumeError::ReadOnly => Trouble::new(Kind::NotAllowed, text).fix("serve the store without --read-only"),
             VolumeError::Removed => Trouble::new(Kind::NotFound, text),
+            VolumeError::Frozen => Trouble::new(Kind::NotAllowed, text),
             VolumeError::Failed(_) => failed(text),
             VolumeError::Damaged { .. } => Trouble::new(Kind::Damage, text),
         }

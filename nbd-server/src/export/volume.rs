@@ -67,7 +67,7 @@ impl From<VolumeError> for DeviceError {
         match error {
             VolumeError::OutOfRange { .. } => DeviceError::OutOfRange(text),
             VolumeError::NoSpace { .. } => DeviceError::NoSpace(text),
-            VolumeError::ReadOnly => DeviceError::ReadOnly(text),
+            VolumeError::ReadOnly | VolumeError::Frozen => DeviceError::ReadOnly(text),
             VolumeError::Removed => DeviceError::Removed(text),
             VolumeError::Failed(_) | VolumeError::Damaged { .. } => DeviceError::Io(text),
         }
