@@ -13,6 +13,7 @@ pub struct Seen {
     pub bytes: u64,
     pub seconds: f64,
     pub p99_microseconds: f64,
+    pub slowest_microseconds: f64,
 }
 
 pub fn run(workload: &str, settings: &[(String, String)]) -> Result<Seen> {
@@ -28,11 +29,12 @@ pub fn run(workload: &str, settings: &[(String, String)]) -> Result<Seen> {
     let json = text.find('{').map_or("", |at| &text[at..]);
     let report: Value = serde_json::from_str(json).with_context(|| format!("fio's report is no JSON: {text}"))?;
     let jobs = report["jobs"].as_array().context("fio's report has no jobs")?;
-    let mut seen = Seen { requests: 0, bytes: 0, seconds: 0.0, p99_microseconds: 0.0 };
+    let mut seen = Seen { requests: 0, bytes: 0, seconds: 0.0, p99_microseconds: 0.0, slowest_microseconds: 0.0 };
     for side in jobs.iter().flat_map(|job| [&job["read"], &job["write"]]) {
         seen.requests += side["total_ios"].as_u64().unwrap_or(0);
         seen.bytes += side["io_bytes"].as_u64().unwrap_or(0);
         seen.seconds = seen.seconds.max(side["runtime"].as_f64().unwrap_or(0.0) / 1e3);
+        seen.slowest_microseconds = seen.slowest_microseconds.max(side["clat_ns"]["max"].as_f64().unwrap_or(0.0) / 1e3);
         seen.p99_microseconds =
             seen.p99_microseconds.max(side["clat_ns"]["percentile"]["99.000000"].as_f64().unwrap_or(0.0) / 1e3);
     }

@@ -10,9 +10,11 @@
 #![forbid(unsafe_code)]
 
 pub mod case;
+pub mod control;
 pub mod device;
 pub mod fio;
 pub mod first_read;
+pub mod history;
 pub mod machine;
 pub mod memory_limit;
 pub mod peer;

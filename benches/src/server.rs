@@ -75,6 +75,13 @@ impl Server {
         self.limit.as_ref()?.peak_bytes()
     }
 
+    /// Resident memory of the first process, shared memory included.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.children.first()?.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+    }
+
     /// TERM and a bounded wait: everything is on the disk afterwards.
     pub fn stop(mut self) -> Result<()> {
         for child in &self.children {

@@ -35,6 +35,8 @@ cargo xtask VERB
                                  real programs against the server: see lab/README.md
   bench peers [--quick] [--rounds N] [--row NAME]... [--peer NAME]...
                                  the table of speed, ours beside every peer; writes benches/results/
+  bench history [--quick] [--case NAME]...
+                                 what snapshots cost, with ten thousand of them and under load; writes benches/results/
 
 What the tests need from outside is installed by tools/install-test-needs.
 ";

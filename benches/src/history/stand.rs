@@ -1,0 +1,128 @@
+//! The served store a case works on: one dot `bench` with equal volumes, its control socket, and fio beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::control::Control;
+use crate::fio::{self, Seen};
+use crate::memory_limit::MemoryLimit;
+use crate::peer::{GIB, MIB};
+use crate::server::Server;
+
+pub struct Stand {
+    folder: PathBuf,
+    volumes: u64,
+    server: Option<Server>,
+}
+
+impl Stand {
+    /// A fresh store of `store_mib` with `volumes` volumes of `volume_mib` in the dot `bench`, served.
+    pub fn new(folder: &Path, store_mib: u64, volumes: u64, volume_mib: u64) -> Result<Stand> {
+        fs::create_dir_all(folder)?;
+        let mut init = treering();
+        init.args(["store", "init"]).arg(folder.join("store")).args(["--size", &format!("{store_mib}M")]);
+        succeed(init)?;
+        let mut dot = treering();
+        dot.arg("--store").arg(folder.join("store")).args(["init", "bench"]);
+        for n in 0..volumes {
+            dot.args(["--volume", &format!("v{n}={volume_mib}M")]);
+        }
+        succeed(dot)?;
+        let mut stand = Stand { folder: folder.to_path_buf(), volumes, server: None };
+        stand.serve()?;
+        Ok(stand)
+    }
+
+    /// Serves it (again), and gives the time from the start of the process to the first byte read.
+    pub fn serve(&mut self) -> Result<f64> {
+        let mut command = treering();
+        command.arg("--store").arg(self.folder.join("store")).args(["serve", "--shared", "--socket"]);
+        command.arg(self.folder.join("nbd.sock")).arg("--control").arg(self.folder.join("control.sock"));
+        let uris = (0..self.volumes).map(|n| self.uri(n)).collect();
+        let server = Server::start(vec![command], uris, Some(MemoryLimit::new("2g", 2 * GIB)?))?;
+        let first_read = server.first_read.as_secs_f64();
+        self.server = Some(server);
+        Ok(first_read)
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+    }
+
+    pub fn uri(&self, volume: u64) -> String {
+        format!("nbd+unix:///bench.v{volume}?socket={}", self.folder.join("nbd.sock").display())
+    }
+
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        Control { socket: self.folder.join("control.sock") }.ask(method, path, body)
+    }
+
+    /// Takes a snapshot; seconds it took.
+    pub fn snapshot(&self, name: &str) -> Result<f64> {
+        let started = Instant::now();
+        self.ask("POST", "/v1/snapshots", &json!({ "dots": ["bench"], "name": name }))?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Runs a job file to its end.
+    pub fn fio(&self, workload: &str, settings: &[(&str, String)]) -> Result<Seen> {
+        fio::run(workload, &self.settings(settings))
+    }
+
+    /// The same, beside whatever the caller does meanwhile.
+    pub fn fio_beside(&self, workload: &'static str, settings: &[(&str, String)]) -> JoinHandle<Result<Seen>> {
+        let settings = self.settings(settings);
+        std::thread::spawn(move || fio::run(workload, &settings))
+    }
+
+    fn settings(&self, more: &[(&str, String)]) -> Vec<(String, String)> {
+        let mut settings = vec![("URI".to_owned(), self.uri(0))];
+        settings.extend((0..self.volumes).map(|n| (format!("URI{n}"), self.uri(n))));
+        settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        settings
+    }
+
+    /// Resident memory of the server, shared memory included, in bytes.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        let server = self.server.as_ref().context("nothing is served")?;
+        server.resident_bytes().context("reading the server's memory")
+    }
+
+    /// Volumes filled from front to back, and all of it on the disk.
+    pub fn prefill(&self, volume_mib: u64) -> Result<()> {
+        for n in 0..self.volumes {
+            fio::run("prefill", &[("URI".into(), self.uri(n)), ("SIZE".into(), (volume_mib * MIB).to_string())])?;
+        }
+        crate::device::sync()
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        self.kill();
+        // A folder left behind is only room lost; the run's scratch is cleared at its end.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn treering() -> Command {
+    let binary =
+        std::env::var_os("TREERING_BIN").map_or_else(|| PathBuf::from("target/release/treering"), PathBuf::from);
+    Command::new(binary)
+}
+
+fn succeed(mut command: Command) -> Result<()> {
+    let said = command.output().with_context(|| format!("starting {:?}", command.get_program()))?;
+    if !said.status.success() {
+        bail!("{command:?}: {}: {}", said.status, String::from_utf8_lossy(&said.stderr));
+    }
+    Ok(())
+}
