@@ -4,6 +4,8 @@
 //! checksum was mended, data that is returned must be what that block once held; the rest must be errors. Where checksums
 //! were mended the store may show anything, but it must stay on its feet.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +28,9 @@ use mutate::Mutation;
 
 /// Mutations of one base image.
 const MUTATIONS_PER_IMAGE: u64 = 25;
+
+/// Base images a fuzzer chooses from.
+const FUZZED_BASES: u64 = 8;
 
 /// Virtual time in which opening and reading must end.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -92,6 +97,22 @@ pub fn run(first: u64, count: u64) -> u64 {
     }
     println!("{} passed, {} failed, 0 skipped", count.saturating_sub(counts.failed), counts.failed);
     counts.failed
+}
+
+/// One damaged image whose damage is chosen by a fuzzer's bytes: the first says which base image, the rest are drawn from.
+/// Panics if the store does not survive it.
+pub fn fuzz(data: &[u8]) {
+    thread_local!(static BASES: RefCell<BTreeMap<u64, (Rc<World>, Vec<u8>)>> = const { RefCell::new(BTreeMap::new()) });
+    let Some((first, rest)) = data.split_first() else { return };
+    let seed = u64::from(*first) % FUZZED_BASES + 1;
+    BASES.with_borrow_mut(|bases| {
+        let (world, image) =
+            bases.entry(seed).or_insert_with(|| life::left_behind(seed).expect("a sound store's life"));
+        let mut image = image.clone();
+        let mutation = mutate::apply(&mut image, &mut Random::given(rest));
+        let survived = survives(world, image, &mutation, seed, &mut Counts::default());
+        survived.unwrap_or_else(|why| panic!("{}: {why}", mutation.what));
+    });
 }
 
 fn survives(world: &World, image: Vec<u8>, mutation: &Mutation, seed: u64, counts: &mut Counts) -> Result<(), String> {

@@ -3,21 +3,34 @@
 
 /// splitmix64: small, and good enough to choose with.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random {
+    state: u64,
+    /// Words that come before the stream's own, the next one last.
+    given: Vec<u64>,
+}
 
 impl Random {
     pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ 0x5452_4545_5249_4e47)
+        Random { state: seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ 0x5452_4545_5249_4e47, given: Vec::new() }
+    }
+
+    /// A stream that begins with the words in `bytes`: whoever chooses them (a fuzzer) chooses what is drawn.
+    pub fn given(bytes: &[u8]) -> Random {
+        let words = bytes.chunks(8).map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        Random { given: words.rev().collect(), ..Random::new(0) }
     }
 
     /// A stream of its own for part of a run.
     pub fn fork(&mut self) -> Random {
-        Random(self.word())
+        Random { state: self.word(), given: Vec::new() }
     }
 
     pub fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        if let Some(word) = self.given.pop() {
+            return word;
+        }
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
