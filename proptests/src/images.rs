@@ -99,10 +99,13 @@ pub fn run(first: u64, count: u64) -> u64 {
     counts.failed
 }
 
+/// A world, and the disk it left behind.
+type Base = (Rc<World>, Vec<u8>);
+
 /// One damaged image whose damage is chosen by a fuzzer's bytes: the first says which base image, the rest are drawn from.
 /// Panics if the store does not survive it.
 pub fn fuzz(data: &[u8]) {
-    thread_local!(static BASES: RefCell<BTreeMap<u64, (Rc<World>, Vec<u8>)>> = const { RefCell::new(BTreeMap::new()) });
+    thread_local!(static BASES: RefCell<BTreeMap<u64, Base>> = const { RefCell::new(BTreeMap::new()) });
     let Some((first, rest)) = data.split_first() else { return };
     let seed = u64::from(*first) % FUZZED_BASES + 1;
     BASES.with_borrow_mut(|bases| {
