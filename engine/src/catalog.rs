@@ -74,7 +74,7 @@ impl Catalog {
                 self.dots.insert(name.clone(), Dot { id: *dot, volumes: BTreeMap::new() });
                 self.next_dot = self.next_dot.max(dot.0 + 1);
             }
-            Descriptor::RemoveDot { dot } => self.dots.retain(|_, d| d.id != *dot),
+            Descriptor::RemoveDot { dot, .. } => self.dots.retain(|_, d| d.id != *dot),
             Descriptor::CreateVolume { volume, dot, line, size_bytes, compression, name } => {
                 let mode = CompressionMode::from_format(*compression);
                 let new = Line::new(*line, ExtentMap::empty(line.0), Compression::new(mode));
@@ -83,7 +83,7 @@ impl Catalog {
                 self.next_volume = self.next_volume.max(volume.0 + 1);
                 self.next_line = self.next_line.max(line.0 + 1);
             }
-            Descriptor::RemoveVolume { volume } => {
+            Descriptor::RemoveVolume { volume, .. } => {
                 for dot in self.dots.values_mut() {
                     dot.volumes.retain(|_, v| {
                         let gone = v.id == *volume;
@@ -105,6 +105,11 @@ impl Catalog {
                     *v.state.line.compression.borrow_mut() = Compression::new(v.compression);
                 }
             }
+            Descriptor::Snapshot(_)
+            | Descriptor::Fork(_)
+            | Descriptor::DeleteSnapshots { .. }
+            | Descriptor::ConfigureSnapshot(_)
+            | Descriptor::Reset(_) => unreachable!("no verb publishes it"),
             Descriptor::Data(_) | Descriptor::Hole { .. } | Descriptor::Zero { .. } => {
                 unreachable!("data is not a change of the catalog")
             }
@@ -116,10 +121,10 @@ impl Catalog {
         let folded = &mut self.folded;
         match change {
             Descriptor::CreateDot { dot, name } => {
-                folded.dots.insert(*dot, DotEntry { name: name.clone() });
+                folded.dots.insert(*dot, DotEntry { name: name.clone(), ..DotEntry::default() });
                 folded.changed.insert(CatalogKey::Dot(*dot));
             }
-            Descriptor::RemoveDot { dot } => {
+            Descriptor::RemoveDot { dot, .. } => {
                 folded.dots.remove(dot);
                 folded.changed.insert(CatalogKey::Dot(*dot));
             }
@@ -135,7 +140,7 @@ impl Catalog {
                 folded.volumes.insert(*volume, entry);
                 folded.changed.insert(CatalogKey::Volume(*volume));
             }
-            Descriptor::RemoveVolume { volume } => {
+            Descriptor::RemoveVolume { volume, .. } => {
                 folded.changed.insert(CatalogKey::Volume(*volume));
                 return folded.volumes.remove(volume).map(|entry| entry.line);
             }
@@ -151,6 +156,11 @@ impl Catalog {
                     folded.changed.insert(CatalogKey::Volume(*volume));
                 }
             }
+            Descriptor::Snapshot(_)
+            | Descriptor::Fork(_)
+            | Descriptor::DeleteSnapshots { .. }
+            | Descriptor::ConfigureSnapshot(_)
+            | Descriptor::Reset(_) => unreachable!("no verb publishes it"),
             Descriptor::Data(_) | Descriptor::Hole { .. } | Descriptor::Zero { .. } => {
                 unreachable!("data is not a change of the catalog")
             }

@@ -65,6 +65,8 @@ pub struct SlotCounts {
     pub freed: u64,
     pub log: u64,
     pub pages: u64,
+    /// Of survivors of cleaned segments.
+    pub containers: u64,
 }
 
 impl Segments {
@@ -81,7 +83,7 @@ impl Segments {
                 SlotState::Log(id) => {
                     by_segment.insert(id, Segment { slot: index, last_record: Some(fold) });
                 }
-                SlotState::FreedInWindow(_) | SlotState::Pages => {}
+                SlotState::FreedInWindow(_) | SlotState::Pages | SlotState::Container(_) => {}
             }
         }
         Segments(Rc::new(RefCell::new(State { segment_blocks, slots, free, by_segment, live: HashMap::new(), tree })))
@@ -162,7 +164,7 @@ impl Segments {
         match entry.state {
             SlotState::Log(found) if found == id => {}
             SlotState::Free | SlotState::FreedInWindow(_) => entry.state = SlotState::Log(id),
-            SlotState::Log(_) | SlotState::Pages => return false,
+            SlotState::Log(_) | SlotState::Pages | SlotState::Container(_) => return false,
         }
         state.free.remove(&(false, slot));
         state.free.remove(&(true, slot));
@@ -344,6 +346,7 @@ impl Segments {
                 SlotState::FreedInWindow(_) => counts.freed += 1,
                 SlotState::Log(_) => counts.log += 1,
                 SlotState::Pages => counts.pages += 1,
+                SlotState::Container(_) => counts.containers += 1,
             }
         }
         counts

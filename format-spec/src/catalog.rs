@@ -1,7 +1,11 @@
-//! The catalog: which dots and volumes there are, as values of one small tree keyed by kind and id.
+//! The catalog: which dots, volumes, versions and snapshots there are, as values of one small tree keyed by kind and id.
 //!
 //! An entry holds all that must be known of a volume before its map is touched. Names are unique among dots, and among the
 //! volumes of a dot; that is the engine's to keep, the bytes cannot show it.
+
+mod history;
+
+pub use history::{LineEntry, SnapshotEntry, VersionEntry, VersionState};
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{DecodeError, require};
@@ -9,6 +13,7 @@ use crate::node::NodeRef;
 use crate::record::COMPRESSION_OFF;
 use crate::root;
 use crate::units::*;
+use history::{KIND_LINE, KIND_SNAPSHOT, KIND_VERSION};
 
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -25,11 +30,18 @@ const ID_MASK: u64 = (1 << KIND_SHIFT) - 1;
 pub enum CatalogKey {
     Dot(DotId),
     Volume(VolumeId),
+    Version(VersionId),
+    Line(LineId),
+    Snapshot(SnapshotId),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DotEntry {
     pub name: String,
+    /// Wall clock; 0: never.
+    pub expires_ns: u64,
+    /// 0: none. For people; the snapshot may be gone.
+    pub forked_from: SnapshotId,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,6 +53,8 @@ pub struct VolumeEntry {
     pub compression: u8,
     /// The largest address of any hole that this line has dropped: no diff from below it.
     pub hole_floor: LogAddress,
+    /// The version that it goes on from; 0: none.
+    pub parent: VersionId,
     /// None: nothing was ever written.
     pub root: Option<NodeRef>,
 }
@@ -65,6 +79,9 @@ impl CatalogKey {
         let (kind, id) = match self {
             Self::Dot(dot) => (KIND_DOT, dot.0),
             Self::Volume(volume) => (KIND_VOLUME, volume.0),
+            Self::Version(version) => (KIND_VERSION, version.0),
+            Self::Line(line) => (KIND_LINE, line.0),
+            Self::Snapshot(snapshot) => (KIND_SNAPSHOT, snapshot.0),
         };
         assert!(id <= ID_MASK, "encode catalog key: id {id} needs more than 56 bits");
         kind << KIND_SHIFT | id
@@ -74,13 +91,11 @@ impl CatalogKey {
         match key >> KIND_SHIFT {
             KIND_DOT => Ok(Self::Dot(DotId(key & ID_MASK))),
             KIND_VOLUME => Ok(Self::Volume(VolumeId(key & ID_MASK))),
+            KIND_VERSION => Ok(Self::Version(VersionId(key & ID_MASK))),
+            KIND_LINE => Ok(Self::Line(LineId(key & ID_MASK))),
+            KIND_SNAPSHOT => Ok(Self::Snapshot(SnapshotId(key & ID_MASK))),
             found => {
-                let expected = match found {
-                    3 => "versions",
-                    4 => "lines",
-                    5 => "refs",
-                    _ => "unknown",
-                };
+                let expected = if found == 5 { "refs" } else { "unknown" };
                 Err(DecodeError::Unsupported { structure: KEY, field: "kind", found, expected })
             }
         }
@@ -90,10 +105,12 @@ impl CatalogKey {
 impl DotEntry {
     pub fn encode(&self) -> Vec<u8> {
         assert!(valid_name(&self.name), "encode dot entry: name {:?}", self.name);
-        let mut w = Writer::with_capacity(8 + self.name.len());
+        let mut w = Writer::with_capacity(24 + self.name.len());
         w.u8(KIND_DOT as u8);
         w.u8(self.name.len() as u8);
         w.zeros(6);
+        w.u64(self.expires_ns);
+        w.u64(self.forked_from.0);
         w.bytes(self.name.as_bytes());
         w.into_bytes()
     }
@@ -103,7 +120,9 @@ impl DotEntry {
         kind(DOT, r.u8("kind")?, KIND_DOT)?;
         let name_len = r.u8("name length")?;
         r.skip(6)?;
-        Ok(Self { name: name(DOT, &mut r, name_len)? })
+        let expires_ns = r.u64("expires_ns")?;
+        let forked_from = SnapshotId(r.u64("forked_from")?);
+        Ok(Self { name: name(DOT, &mut r, name_len)?, expires_ns, forked_from })
     }
 }
 
@@ -121,8 +140,8 @@ impl VolumeEntry {
         w.u64(self.size_bytes);
         w.u64(self.hole_floor.0);
         w.bytes(&root::encode(self.root));
-        w.u64(0); // parent line
-        w.u64(0); // parent position
+        w.u64(self.parent.0);
+        w.u64(0); // reserved
         w.bytes(self.name.as_bytes());
         w.into_bytes()
     }
@@ -138,24 +157,31 @@ impl VolumeEntry {
         let size_bytes = r.u64("size_bytes")?;
         let hole_floor = LogAddress(r.u64("hole_floor")?);
         let root = root::decode(&mut r, "root")?;
-        for field in ["parent_line", "parent_position"] {
-            let found = r.u64(field)?;
-            if found != 0 {
-                return Err(DecodeError::Unsupported { structure: VOLUME, field, found, expected: "versions" });
-            }
+        let parent = VersionId(r.u64("parent")?);
+        let found = r.u64("reserved word")?;
+        if found != 0 {
+            return Err(DecodeError::Unsupported {
+                structure: VOLUME,
+                field: "reserved word",
+                found,
+                expected: "unknown",
+            });
         }
         let name = name(VOLUME, &mut r, name_len)?;
-        let entry = Self { dot, line, name, size_bytes, compression, hole_floor, root };
+        let entry = Self { dot, line, name, size_bytes, compression, hole_floor, parent, root };
         entry.check()?;
         Ok(entry)
     }
 
     fn check(&self) -> Result<(), DecodeError> {
-        let most = VOLUME_BLOCKS_MAX * BLOCK_BYTES as u64;
-        require(self.size_bytes <= most, VOLUME, "size_bytes", self.size_bytes, "at most 2^52")?;
-        let known = self.compression <= COMPRESSION_OFF;
-        require(known, VOLUME, "compression", self.compression, "0 (auto), 1 (lz4) or 2 (off)")
+        check_volume(VOLUME, self.size_bytes, self.compression)
     }
+}
+
+fn check_volume(structure: &'static str, size_bytes: u64, compression: u8) -> Result<(), DecodeError> {
+    let most = VOLUME_BLOCKS_MAX * BLOCK_BYTES as u64;
+    require(size_bytes <= most, structure, "size_bytes", size_bytes, "at most 2^52")?;
+    require(compression <= COMPRESSION_OFF, structure, "compression", compression, "0 (auto), 1 (lz4) or 2 (off)")
 }
 
 fn kind(structure: &'static str, found: u8, expected: u64) -> Result<(), DecodeError> {

@@ -46,6 +46,11 @@ pub struct CheckpointHeader {
     pub next_volume: VolumeId,
     pub next_dot: DotId,
     pub next_line: LineId,
+    /// A second tree of the catalog, on pages of its own.
+    pub catalog_mirror_root: Option<NodeRef>,
+    pub next_version: VersionId,
+    pub next_snapshot: SnapshotId,
+    pub next_container: ContainerId,
 }
 
 impl Checkpoint {
@@ -81,6 +86,11 @@ impl Checkpoint {
         w.u64(self.slots.len() as u64);
         w.u64(self.page_maps.len() as u64);
         w.u32(u32::try_from(bitmap_bytes).expect("encode checkpoint: a bitmap larger than any slot"));
+        w.zeros(4);
+        w.bytes(&root::encode(header.catalog_mirror_root));
+        w.u64(header.next_version.0);
+        w.u64(header.next_snapshot.0);
+        w.u64(header.next_container.0);
         w.zeros_up_to(CHECKPOINT_HEADER_BYTES);
         self.slots.iter().for_each(|slot| w.u64(slot.encode()));
         self.page_maps.iter().for_each(|map| map.encode(&mut w, bitmap_bytes));
@@ -96,7 +106,7 @@ impl Checkpoint {
         r.magic(MAGIC)?;
         r.block_checksum(bytes, CRC_AT)?;
         r.skip(4)?;
-        let header = CheckpointHeader {
+        let mut header = CheckpointHeader {
             store_id: StoreId(r.array("store_id")?),
             sequence: CheckpointSequence(r.u64("sequence")?),
             fold: LogAddress(r.u64("fold")?),
@@ -107,10 +117,16 @@ impl Checkpoint {
             next_volume: VolumeId(r.u64("next_volume")?),
             next_dot: DotId(r.u64("next_dot")?),
             next_line: LineId(r.u64("next_line")?),
+            ..CheckpointHeader::default()
         };
         let slot_count = r.u64("slot_count")?;
         let page_map_count = r.u64("page_map_count")?;
         let bitmap_bytes = r.u32("bitmap_bytes")?;
+        r.skip(4)?;
+        header.catalog_mirror_root = root::decode(&mut r, "catalog_mirror_root")?;
+        header.next_version = VersionId(r.u64("next_version")?);
+        header.next_snapshot = SnapshotId(r.u64("next_snapshot")?);
+        header.next_container = ContainerId(r.u64("next_container")?);
         r.seek(CHECKPOINT_HEADER_BYTES)?;
         let room = r.rest().len() as u64;
         let needed = slot_count.checked_mul(SLOT_BYTES).and_then(|slots| {

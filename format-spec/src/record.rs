@@ -10,10 +10,12 @@
 
 mod data;
 mod descriptor;
+mod history;
 mod payload;
 
 pub use data::{DATA_BLOCKS_MAX, DataDescriptor, Encoding};
 pub use descriptor::{COMPRESSION_AUTO, COMPRESSION_LZ4, COMPRESSION_OFF, Descriptor};
+pub use history::{ConfigureCut, DELETE_MAX, ForkCut, ResetCut, SNAPSHOT_VOLUMES_MAX, SnapshotCut, SnapshotDot};
 pub use payload::Lz4Prefix;
 
 use crate::bytes::{Reader, Writer};

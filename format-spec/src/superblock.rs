@@ -8,7 +8,8 @@ mod features;
 mod links;
 
 pub use features::{
-    CLASS_CLEAR_ON_WRITE, CLASS_COMPATIBLE, CLASS_INCOMPATIBLE, FeatureName, Features, UnknownFeatures,
+    CLASS_CLEAR_ON_WRITE, CLASS_COMPATIBLE, CLASS_INCOMPATIBLE, CONTAINERS, FORWARDS, Feature, FeatureName, Features,
+    UnknownFeatures, VERSIONS,
 };
 pub use links::{CheckpointRef, MountEntry};
 

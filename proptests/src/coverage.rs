@@ -75,6 +75,11 @@ impl Coverage {
                     Descriptor::RemoveVolume { .. } => &mut self.remove_volume,
                     Descriptor::ResizeVolume { .. } => &mut self.resize_volume,
                     Descriptor::ConfigureVolume { .. } => &mut self.configure_volume,
+                    Descriptor::Snapshot(_)
+                    | Descriptor::Fork(_)
+                    | Descriptor::DeleteSnapshots { .. }
+                    | Descriptor::ConfigureSnapshot(_)
+                    | Descriptor::Reset(_) => continue,
                 };
                 *counter += 1;
             }

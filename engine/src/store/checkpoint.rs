@@ -10,7 +10,10 @@ use std::rc::Rc;
 use treering_format::catalog::CatalogKey;
 use treering_format::checkpoint::{Checkpoint, CheckpointHeader};
 use treering_format::superblock::{CheckpointRef, MountEntry};
-use treering_format::units::{CheckpointSequence, DotId, LineId, OrderNumber, RecordSequence, SlotIndex, VolumeId};
+use treering_format::units::{
+    CheckpointSequence, ContainerId, DotId, LineId, OrderNumber, RecordSequence, SlotIndex, SnapshotId, VersionId,
+    VolumeId,
+};
 use treering_io::{Buffer, Durability, WriteBuffer};
 
 use crate::canary::{self, Canary};
@@ -127,6 +130,10 @@ impl Core {
                 next_volume: VolumeId(catalog.next_volume),
                 next_dot: DotId(catalog.next_dot),
                 next_line: LineId(catalog.next_line),
+                next_version: VersionId(1),
+                next_snapshot: SnapshotId(1),
+                next_container: ContainerId(1),
+                ..CheckpointHeader::default()
             }
         };
         let blob = Checkpoint { header, slots: self.segments.freeze(sequence), page_maps }.encode();
@@ -168,6 +175,7 @@ impl Core {
         let value = |key: &CatalogKey| match key {
             CatalogKey::Dot(id) => folded.dots.get(id).map(|e| e.encode()),
             CatalogKey::Volume(id) => folded.volumes.get(id).map(|e| e.encode()),
+            CatalogKey::Version(_) | CatalogKey::Line(_) | CatalogKey::Snapshot(_) => None,
         };
         changed.iter().map(|key| (key.encode(), value(key))).collect()
     }

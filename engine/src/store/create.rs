@@ -5,7 +5,8 @@ use std::path::Path;
 use treering_format::checkpoint::{Checkpoint, CheckpointHeader, Slot, SlotState};
 use treering_format::superblock::{CheckpointRef, DATA_START, NODE_BYTES_LOG2, Superblock, VERSION};
 use treering_format::units::{
-    CheckpointSequence, DotId, Incarnation, LineId, OrderNumber, SegmentId, SlotIndex, StoreId, VolumeId,
+    CheckpointSequence, ContainerId, DotId, Incarnation, LineId, OrderNumber, SegmentId, SlotIndex, SnapshotId,
+    StoreId, VersionId, VolumeId,
 };
 use treering_io::{Buffer, Direct, Durability, File, FileOptions, Io, WriteBuffer};
 
@@ -156,6 +157,9 @@ async fn first_checkpoint(disk: &Disk, store_id: StoreId, zeroed: u64) -> std::i
         next_volume: VolumeId(1),
         next_dot: DotId(1),
         next_line: LineId(1),
+        next_version: VersionId(1),
+        next_snapshot: SnapshotId(1),
+        next_container: ContainerId(1),
         ..CheckpointHeader::default()
     };
     let slots = (0..geometry.slot_count).map(slot).collect();

@@ -31,7 +31,8 @@ pub(super) fn check(superblock: &Superblock) -> Result<(), String> {
 /// The next numbers of a checkpoint.
 pub(super) fn check_numbers(header: &CheckpointHeader) -> Result<(), String> {
     let next = [header.next_order.0, header.next_volume.0, header.next_dot.0, header.next_line.0];
-    if header.next_segment.0 >= SEGMENT_MAX || next.iter().any(|n| *n >= NUMBER_MAX >> 8) {
+    let history = [header.next_version.0, header.next_snapshot.0, header.next_container.0];
+    if header.next_segment.0 >= SEGMENT_MAX || next.iter().chain(&history).any(|n| *n >= NUMBER_MAX >> 8) {
         return Err("its next free numbers cannot be".into());
     }
     Ok(())

@@ -92,6 +92,9 @@ async fn load(
         match CatalogKey::decode(key).map_err(|e| e.to_string())? {
             CatalogKey::Dot(id) => dots.push((id, DotEntry::decode(&value).map_err(|e| e.to_string())?)),
             CatalogKey::Volume(id) => volumes.push((id, VolumeEntry::decode(&value).map_err(|e| e.to_string())?)),
+            CatalogKey::Version(_) | CatalogKey::Line(_) | CatalogKey::Snapshot(_) => {
+                return Err("it holds versions".into());
+            }
         }
     }
     liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use treering_format::catalog::valid_name;
 use treering_format::record::Descriptor;
-use treering_format::units::{DotId, LineId, VolumeId};
+use treering_format::units::{DotId, LineId, VersionId, VolumeId};
 
 use super::{DotInfo, NewVolume, Store, VolumeInfo};
 use crate::disk::BLOCK;
@@ -50,9 +50,9 @@ impl Store {
                 (dot.id, dot.volumes.values().next().map(|v| v.id))
             };
             match next {
-                Some(volume) => self.publish(Descriptor::RemoveVolume { volume }),
+                Some(volume) => self.publish(Descriptor::RemoveVolume { volume, version: VersionId(0) }),
                 None => {
-                    self.publish(Descriptor::RemoveDot { dot });
+                    self.publish(Descriptor::RemoveDot { dot, first_version: VersionId(0) });
                     return self.persist().await;
                 }
             }
@@ -125,7 +125,7 @@ impl Store {
             let catalog = self.core.catalog.borrow();
             catalog.volume(dot, volume).ok_or_else(|| not_found("volume", &format!("{dot}.{volume}")))?.id
         };
-        self.publish(Descriptor::RemoveVolume { volume: id });
+        self.publish(Descriptor::RemoveVolume { volume: id, version: VersionId(0) });
         self.persist().await
     }
 

@@ -27,6 +27,8 @@ pub enum SlotState {
     Log(SegmentId),
     /// Holds tree pages and checkpoint blobs; a page map says which.
     Pages,
+    /// Holds what the cleaner moved out of other slots.
+    Container(ContainerId),
 }
 
 /// The pages of one slot; bit `n` of byte `n / 8`, lowest first, is page `n`. A page with neither bit is free.
@@ -46,6 +48,7 @@ impl Slot {
             SlotState::FreedInWindow(window) => (1, window.0),
             SlotState::Log(segment) => (2, segment.0),
             SlotState::Pages => (3, 0),
+            SlotState::Container(container) => (4, container.0),
         };
         assert!(value <= VALUE_MASK, "encode checkpoint: slot value {value} needs more than 56 bits");
         (if self.written { WRITTEN } else { 0 }) | kind << KIND_SHIFT | value
@@ -58,7 +61,7 @@ impl Slot {
             1 => SlotState::FreedInWindow(CheckpointSequence(value)),
             2 => SlotState::Log(SegmentId(value)),
             3 => SlotState::Pages,
-            kind @ 4 => return Err(unsupported(kind, "a container")),
+            4 => SlotState::Container(ContainerId(value)),
             kind => return Err(unsupported(kind, "unknown")),
         };
         let bare = matches!(state, SlotState::Free | SlotState::Pages);

@@ -5,6 +5,7 @@
 //! dump tool step over what it does not know; replay must not, for an operation left out is a wrong volume.
 
 use super::data::DataDescriptor;
+use super::history::{ConfigureCut, ForkCut, ResetCut, SnapshotCut, check_deleted, decode_deleted};
 use crate::bytes::{Reader, Writer};
 use crate::catalog::valid_name;
 use crate::error::{DecodeError, require};
@@ -27,10 +28,14 @@ const CREATE_VOLUME: u8 = 18;
 const REMOVE_VOLUME: u8 = 19;
 const RESIZE_VOLUME: u8 = 20;
 const CONFIGURE_VOLUME: u8 = 21;
+const SNAPSHOT: u8 = 32;
+const FORK: u8 = 33;
+const DELETE_SNAPSHOTS: u8 = 34;
+const CONFIGURE_SNAPSHOT: u8 = 36;
+const RESET: u8 = 38;
 
 /// Type numbers set aside; each needs a feature bit before a store may hold it.
-const RESERVED: [(u8, &str); 6] =
-    [(32, "Snapshot"), (33, "Clone"), (34, "DeleteVersion"), (35, "Rename"), (36, "Metadata"), (37, "Forward")];
+const RESERVED: [(u8, &str); 2] = [(35, "Rename"), (37, "Forward")];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Descriptor {
@@ -51,8 +56,10 @@ pub enum Descriptor {
         dot: DotId,
         name: String,
     },
+    /// All its volumes, in order of id, become versions that are to be deleted; all its snapshots go.
     RemoveDot {
         dot: DotId,
+        first_version: VersionId,
     },
     CreateVolume {
         volume: VolumeId,
@@ -62,8 +69,10 @@ pub enum Descriptor {
         compression: u8,
         name: String,
     },
+    /// The volume becomes a version that is to be deleted.
     RemoveVolume {
         volume: VolumeId,
+        version: VersionId,
     },
     ResizeVolume {
         volume: VolumeId,
@@ -74,9 +83,21 @@ pub enum Descriptor {
         volume: VolumeId,
         compression: u8,
     },
+    Snapshot(SnapshotCut),
+    Fork(ForkCut),
+    DeleteSnapshots {
+        snapshots: Vec<SnapshotId>,
+    },
+    ConfigureSnapshot(ConfigureCut),
+    Reset(ResetCut),
 }
 
 impl Descriptor {
+    /// Whether it changes more than the content of one volume: it closes its record.
+    pub fn is_cut(&self) -> bool {
+        !matches!(self, Self::Data(_) | Self::Hole { .. } | Self::Zero { .. })
+    }
+
     /// The length on disk, padding included.
     pub fn encoded_len(&self) -> usize {
         let len = match self {
@@ -84,7 +105,13 @@ impl Descriptor {
             Self::Hole { .. } | Self::Zero { .. } | Self::ResizeVolume { .. } => 32,
             Self::CreateDot { name, .. } => 16 + name.len(),
             Self::CreateVolume { name, .. } => 40 + name.len(),
-            Self::RemoveDot { .. } | Self::RemoveVolume { .. } | Self::ConfigureVolume { .. } => 16,
+            Self::RemoveDot { .. } | Self::RemoveVolume { .. } => 24,
+            Self::ConfigureVolume { .. } => 16,
+            Self::Snapshot(cut) => cut.bytes(),
+            Self::Fork(cut) => cut.bytes(),
+            Self::DeleteSnapshots { snapshots } => 8 + 8 * snapshots.len(),
+            Self::ConfigureSnapshot(cut) => cut.bytes(),
+            Self::Reset(cut) => cut.bytes(),
         };
         len.next_multiple_of(8)
     }
@@ -112,9 +139,10 @@ impl Descriptor {
                 w.u64(dot.0);
                 w.bytes(name.as_bytes());
             }
-            Self::RemoveDot { dot } => {
+            Self::RemoveDot { dot, first_version } => {
                 w.zeros(4);
                 w.u64(dot.0);
+                w.u64(first_version.0);
             }
             Self::CreateVolume { volume, dot, line, size_bytes, compression, name } => {
                 w.u8(name.len() as u8);
@@ -126,9 +154,10 @@ impl Descriptor {
                 w.u64(*size_bytes);
                 w.bytes(name.as_bytes());
             }
-            Self::RemoveVolume { volume } => {
+            Self::RemoveVolume { volume, version } => {
                 w.zeros(4);
                 w.u64(volume.0);
+                w.u64(version.0);
             }
             Self::ResizeVolume { volume, line, size_bytes } => {
                 w.zeros(4);
@@ -142,6 +171,15 @@ impl Descriptor {
                 w.zeros(2);
                 w.u64(volume.0);
             }
+            Self::Snapshot(cut) => cut.encode(w),
+            Self::Fork(cut) => cut.encode(w),
+            Self::DeleteSnapshots { snapshots } => {
+                w.zeros(2);
+                w.u16(snapshots.len() as u16);
+                snapshots.iter().for_each(|snapshot| w.u64(snapshot.0));
+            }
+            Self::ConfigureSnapshot(cut) => cut.encode(w),
+            Self::Reset(cut) => cut.encode(w),
         }
         w.zeros_up_to(end);
     }
@@ -178,7 +216,7 @@ impl Descriptor {
             }
             REMOVE_DOT => {
                 r.skip(4)?;
-                Self::RemoveDot { dot: DotId(r.u64("dot")?) }
+                Self::RemoveDot { dot: DotId(r.u64("dot")?), first_version: VersionId(r.u64("first_version")?) }
             }
             CREATE_VOLUME => {
                 let name_len = r.u8("name length")?;
@@ -192,7 +230,7 @@ impl Descriptor {
             }
             REMOVE_VOLUME => {
                 r.skip(4)?;
-                Self::RemoveVolume { volume: VolumeId(r.u64("volume")?) }
+                Self::RemoveVolume { volume: VolumeId(r.u64("volume")?), version: VersionId(r.u64("version")?) }
             }
             RESIZE_VOLUME => {
                 r.skip(4)?;
@@ -205,6 +243,11 @@ impl Descriptor {
                 r.skip(2)?;
                 Self::ConfigureVolume { volume: VolumeId(r.u64("volume")?), compression }
             }
+            SNAPSHOT => Self::Snapshot(SnapshotCut::decode(r)?),
+            FORK => Self::Fork(ForkCut::decode(r)?),
+            DELETE_SNAPSHOTS => Self::DeleteSnapshots { snapshots: decode_deleted(r)? },
+            CONFIGURE_SNAPSHOT => Self::ConfigureSnapshot(ConfigureCut::decode(r)?),
+            RESET => Self::Reset(ResetCut::decode(r)?),
             unknown => return Err(unsupported(unknown)),
         })
     }
@@ -220,6 +263,11 @@ impl Descriptor {
             Self::RemoveVolume { .. } => (REMOVE_VOLUME, 0),
             Self::ResizeVolume { .. } => (RESIZE_VOLUME, 0),
             Self::ConfigureVolume { .. } => (CONFIGURE_VOLUME, 0),
+            Self::Snapshot(_) => (SNAPSHOT, 0),
+            Self::Fork(_) => (FORK, 0),
+            Self::DeleteSnapshots { .. } => (DELETE_SNAPSHOTS, 0),
+            Self::ConfigureSnapshot(_) => (CONFIGURE_SNAPSHOT, 0),
+            Self::Reset(_) => (RESET, 0),
         }
     }
 
@@ -237,6 +285,11 @@ impl Descriptor {
             Self::ResizeVolume { size_bytes, .. } => check_size(*size_bytes),
             Self::ConfigureVolume { compression, .. } => check_compression(*compression),
             Self::RemoveDot { .. } | Self::RemoveVolume { .. } => Ok(()),
+            Self::Snapshot(cut) => cut.check(),
+            Self::Fork(cut) => cut.check(),
+            Self::DeleteSnapshots { snapshots } => check_deleted(snapshots),
+            Self::ConfigureSnapshot(cut) => cut.check(),
+            Self::Reset(cut) => cut.check(),
         }
     }
 }
@@ -246,7 +299,7 @@ pub(super) fn check_range(block: BlockIndex, count: u64) -> Result<(), DecodeErr
     require(end.is_some(), STRUCTURE, "block", format_args!("{block} + {count}"), "a range inside 2^40 blocks")
 }
 
-fn check_name(name: &str) -> Result<(), DecodeError> {
+pub(super) fn check_name(name: &str) -> Result<(), DecodeError> {
     require(valid_name(name), STRUCTURE, "name", format_args!("{name:?}"), "1 to 64 of a-z, 0-9, _ and -")
 }
 
@@ -259,7 +312,7 @@ fn check_compression(compression: u8) -> Result<(), DecodeError> {
     require(compression <= COMPRESSION_OFF, STRUCTURE, "compression", compression, "0 (auto), 1 (lz4) or 2 (off)")
 }
 
-fn name(r: &mut Reader<'_>, len: u8) -> Result<String, DecodeError> {
+pub(super) fn name(r: &mut Reader<'_>, len: u8) -> Result<String, DecodeError> {
     let bytes = r.slice("name", len.into())?;
     match std::str::from_utf8(bytes) {
         Ok(name) => Ok(name.to_owned()),

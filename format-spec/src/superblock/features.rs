@@ -15,15 +15,26 @@ pub const CLASS_COMPATIBLE: u8 = 1;
 pub const CLASS_CLEAR_ON_WRITE: u8 = 2;
 
 /// The bits that this program knows.
-const KNOWN: Features = Features { incompatible: 0, compatible: 0, clear_on_write: 0 };
+const KNOWN: Features = Features { incompatible: 1 << 0 | 1 << 1 | 1 << 3, compatible: 0, clear_on_write: 0 };
 
-/// Bits promised to coming features, so that no two of them meet: (class, bit, name).
-const RESERVED: [(u8, u8, &str); 4] = [
-    (CLASS_INCOMPATIBLE, 0, "forwards"),
-    (CLASS_INCOMPATIBLE, 1, "versions"),
-    (CLASS_INCOMPATIBLE, 2, "encryption"),
-    (CLASS_INCOMPATIBLE, 3, "containers"),
-];
+/// A bit and what it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feature {
+    pub class: u8,
+    pub bit: u8,
+    pub name: &'static str,
+}
+
+/// Survivors of cleaned segments lie elsewhere.
+pub const FORWARDS: Feature = Feature { class: CLASS_INCOMPATIBLE, bit: 0, name: "forwards" };
+/// Snapshots, forks and removed volumes that are still being swept.
+pub const VERSIONS: Feature = Feature { class: CLASS_INCOMPATIBLE, bit: 1, name: "versions" };
+/// Slots of cleaned survivors.
+pub const CONTAINERS: Feature = Feature { class: CLASS_INCOMPATIBLE, bit: 3, name: "containers" };
+
+/// Bits given or promised, so that no two of them meet.
+const GIVEN: [Feature; 4] =
+    [FORWARDS, VERSIONS, Feature { class: CLASS_INCOMPATIBLE, bit: 2, name: "encryption" }, CONTAINERS];
 
 const NAME_BYTES_MAX: usize = 22;
 pub(super) const FEATURE_NAME_BYTES: usize = 2 + NAME_BYTES_MAX;
@@ -66,12 +77,37 @@ impl super::Superblock {
         Ok(Features { clear_on_write: self.features.clear_on_write & kept, ..self.features })
     }
 
+    /// Whether a bit is set.
+    pub fn has_feature(&self, feature: Feature) -> bool {
+        let bits = match feature.class {
+            CLASS_INCOMPATIBLE => self.features.incompatible,
+            CLASS_COMPATIBLE => self.features.compatible,
+            _ => self.features.clear_on_write,
+        };
+        bits >> feature.bit & 1 == 1
+    }
+
+    /// Sets a bit and names it, before the first byte that needs it is written.
+    pub fn add_feature(&mut self, feature: Feature) {
+        if self.has_feature(feature) {
+            return;
+        }
+        let bits = match feature.class {
+            CLASS_INCOMPATIBLE => &mut self.features.incompatible,
+            CLASS_COMPATIBLE => &mut self.features.compatible,
+            _ => &mut self.features.clear_on_write,
+        };
+        *bits |= 1 << feature.bit;
+        let Feature { class, bit, name } = feature;
+        self.feature_names.push(FeatureName { class, bit, name: name.to_owned() });
+    }
+
     fn feature_name(&self, class: u8, bit: u8) -> String {
         let stored = self.feature_names.iter().find(|name| (name.class, name.bit) == (class, bit));
-        let reserved = RESERVED.iter().find(|name| (name.0, name.1) == (class, bit));
-        match (stored, reserved) {
+        let given = GIVEN.iter().find(|given| (given.class, given.bit) == (class, bit));
+        match (stored, given) {
             (Some(stored), _) => stored.name.clone(),
-            (None, Some(reserved)) => reserved.2.to_owned(),
+            (None, Some(given)) => given.name.to_owned(),
             (None, None) => format!("incompatible feature bit {bit}"),
         }
     }

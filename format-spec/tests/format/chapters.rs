@@ -17,7 +17,16 @@ fn layout_tables_have_no_gap_and_end_where_the_structures_do() {
     assert_eq!(tables("segment.md"), [BLOCK_BYTES, BLOCK_BYTES]);
     assert_eq!(tables("record.md"), [RECORD_HEADER_BYTES]);
     assert_eq!(tables("checkpoint.md"), [CHECKPOINT_HEADER_BYTES]);
-    assert_eq!(tables("catalog.md"), [dot.encode().len() - dot.name.len(), volume.encode().len() - volume.name.len()]);
+    let version = sample::version_entry();
+    let snapshot = sample::snapshot_entry();
+    let catalog = [
+        dot.encode().len() - dot.name.len(),
+        volume.encode().len() - volume.name.len(),
+        version.encode().len() - version.name.len(),
+        sample::line_entry().encode().len(),
+        snapshot.encode().len() - snapshot.name.len(),
+    ];
+    assert_eq!(tables("catalog.md"), catalog);
     assert_eq!(NODE_REF_BYTES, 24);
 }
 

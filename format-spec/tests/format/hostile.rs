@@ -3,7 +3,7 @@
 
 use crate::sample;
 use proptest::prelude::*;
-use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry};
+use treering_format::catalog::{CatalogKey, DotEntry, LineEntry, SnapshotEntry, VersionEntry, VolumeEntry};
 use treering_format::checkpoint::Checkpoint;
 use treering_format::record::{Lz4Prefix, RECORD_HEADER_BYTES, Record};
 use treering_format::segment::{SegmentFooter, SegmentHeader};
@@ -98,6 +98,8 @@ fn every_structure_cut_short_is_refused() {
     let record = sample_record();
     let record_bytes = Record::peek(&record).unwrap().header_bytes as usize;
     let (dot, volume) = (sample::dot_entry().encode(), sample::volume_entry().encode());
+    let (version, line) = (sample::version_entry().encode(), sample::line_entry().encode());
+    let snapshot = sample::snapshot_entry().encode();
     for len in 0..BLOCK_BYTES {
         assert!(Superblock::decode(&sample::superblock().encode()[..len]).is_err());
         assert!(SegmentHeader::decode(&sample::segment_header().encode()[..len]).is_err());
@@ -105,6 +107,9 @@ fn every_structure_cut_short_is_refused() {
         assert_eq!(Record::decode(&record[..len]).is_ok(), len >= record_bytes);
         assert!(DotEntry::decode(&dot[..len.min(dot.len() - 1)]).is_err());
         assert!(VolumeEntry::decode(&volume[..len.min(volume.len() - 1)]).is_err());
+        assert!(VersionEntry::decode(&version[..len.min(version.len() - 1)]).is_err());
+        assert!(LineEntry::decode(&line[..len.min(line.len() - 1)]).is_err());
+        assert!(SnapshotEntry::decode(&snapshot[..len.min(snapshot.len() - 1)]).is_err());
     }
 }
 
@@ -122,6 +127,9 @@ proptest! {
         let _ = Checkpoint::decode(&bytes);
         let _ = DotEntry::decode(&bytes);
         let _ = VolumeEntry::decode(&bytes);
+        let _ = VersionEntry::decode(&bytes);
+        let _ = LineEntry::decode(&bytes);
+        let _ = SnapshotEntry::decode(&bytes);
         let _ = CatalogKey::decode(key);
         let _ = Lz4Prefix::split(&bytes, count);
     }
@@ -169,7 +177,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_record_with_a_right_checksum_is_refused_or_can_be_written_again(damage in damage(900)) {
+    fn damaged_record_with_a_right_checksum_is_refused_or_can_be_written_again(damage in damage(1500)) {
         let mut bytes = sample_record();
         apply(&mut bytes, &damage);
         record_checksum_again(&mut bytes);
@@ -194,6 +202,18 @@ proptest! {
         let (mut dot, mut volume) = (sample::dot_entry().encode(), sample::volume_entry().encode());
         apply(&mut dot, &damage);
         apply(&mut volume, &damage);
+        let (mut version, mut line) = (sample::version_entry().encode(), sample::line_entry().encode());
+        let mut snapshot = sample::snapshot_entry().encode();
+        [&mut version, &mut line, &mut snapshot].into_iter().for_each(|bytes| apply(bytes, &damage));
+        if let Ok(entry) = VersionEntry::decode(&version) {
+            prop_assert_eq!(VersionEntry::decode(&entry.encode()), Ok(entry));
+        }
+        if let Ok(entry) = LineEntry::decode(&line) {
+            prop_assert_eq!(LineEntry::decode(&entry.encode()), Ok(entry));
+        }
+        if let Ok(entry) = SnapshotEntry::decode(&snapshot) {
+            prop_assert_eq!(SnapshotEntry::decode(&entry.encode()), Ok(entry));
+        }
         if let Ok(entry) = DotEntry::decode(&dot) {
             prop_assert_eq!(DotEntry::decode(&entry.encode()), Ok(entry));
         }

@@ -2,9 +2,11 @@
 
 use crate::sample;
 use proptest::prelude::*;
-use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry, valid_name};
+use treering_format::catalog::{CatalogKey, DotEntry, LineEntry, SnapshotEntry, VersionEntry, VolumeEntry, valid_name};
 use treering_format::checkpoint::Checkpoint;
-use treering_format::record::{Lz4Prefix, RECORD_HEADER_BYTES, Record};
+use treering_format::record::{
+    DELETE_MAX, Descriptor, Lz4Prefix, RECORD_HEADER_BYTES, Record, SNAPSHOT_VOLUMES_MAX, SnapshotCut, SnapshotDot,
+};
 use treering_format::segment::{SegmentFooter, SegmentHeader};
 use treering_format::superblock::{REGION_STARTS, Superblock};
 use treering_format::*;
@@ -34,7 +36,7 @@ fn segment_header_decodes_to_what_was_encoded() {
 fn segment_footer_gives_back_every_record_of_its_body() {
     let mut body = Vec::new();
     let mut records = Vec::new();
-    for count in [11, 0, 3] {
+    for count in [16, 0, 3] {
         let mut header = sample::record_header();
         let descriptors = sample::descriptors()[..count].to_vec();
         body.extend(Record::encode(&mut header, &descriptors));
@@ -85,7 +87,7 @@ fn compressed_data_is_split_from_its_padding() {
 fn checkpoint_decodes_to_what_was_encoded_and_is_as_long_as_foretold() {
     let checkpoint = sample::checkpoint();
     let bytes = checkpoint.encode();
-    assert_eq!(bytes.len() as u64, Checkpoint::encoded_len(5, 2, 128));
+    assert_eq!(bytes.len() as u64, Checkpoint::encoded_len(6, 2, 128));
     assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
 }
 
@@ -102,8 +104,30 @@ fn checksum_of_a_whole_checkpoint_differs_between_checkpoints() {
 fn catalog_entries_and_keys_decode_to_what_was_encoded() {
     assert_eq!(DotEntry::decode(&sample::dot_entry().encode()), Ok(sample::dot_entry()));
     assert_eq!(VolumeEntry::decode(&sample::volume_entry().encode()), Ok(sample::volume_entry()));
+    assert_eq!(VersionEntry::decode(&sample::version_entry().encode()), Ok(sample::version_entry()));
+    assert_eq!(LineEntry::decode(&sample::line_entry().encode()), Ok(sample::line_entry()));
+    assert_eq!(SnapshotEntry::decode(&sample::snapshot_entry().encode()), Ok(sample::snapshot_entry()));
     for (key, number) in sample::catalog_keys() {
         assert_eq!((key.encode(), CatalogKey::decode(number)), (number, Ok(key)));
+    }
+}
+
+#[test]
+fn cuts_are_all_descriptors_but_data_and_blanks() {
+    let kinds = sample::descriptors();
+    assert_eq!(kinds.iter().filter(|kind| !kind.is_cut()).count(), 5);
+}
+
+#[test]
+fn largest_snapshot_and_deletion_fit_a_descriptor() {
+    let volumes = (0..SNAPSHOT_VOLUMES_MAX as u64).map(VolumeId).collect();
+    let dots = vec![SnapshotDot { dot: DotId(1), public: PublicId([1; 16]), volumes }];
+    let snapshot = SnapshotCut { name: "s".into(), dots, ..SnapshotCut::default() };
+    let snapshots = (0..DELETE_MAX as u64).map(SnapshotId).collect();
+    for descriptor in [Descriptor::Snapshot(snapshot), Descriptor::DeleteSnapshots { snapshots }] {
+        let mut header = sample::record_header();
+        let bytes = Record::encode(&mut header, std::slice::from_ref(&descriptor));
+        assert_eq!(Record::decode(&bytes), Ok(Record { header, descriptors: vec![descriptor] }));
     }
 }
 
@@ -126,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn any_number_of_any_descriptors_round_trips(picks in prop::collection::vec(0usize..11, 0..200)) {
+    fn any_number_of_any_descriptors_round_trips(picks in prop::collection::vec(0usize..16, 0..200)) {
         let kinds = sample::descriptors();
         let descriptors: Vec<_> = picks.iter().map(|&n| kinds[n].clone()).collect();
         let mut header = sample::record_header();

@@ -1,11 +1,15 @@
 //! One sample of every structure with no field left at its default, so that a field that is forgotten or swapped shows.
 
-use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry};
+use treering_format::catalog::{
+    CatalogKey, DotEntry, LineEntry, SnapshotEntry, VersionEntry, VersionState, VolumeEntry,
+};
 use treering_format::checkpoint::{Checkpoint, CheckpointHeader, PageMap, Slot, SlotState};
 use treering_format::node::{
     ChecksumList, ExtentContent, ExtentEntry, Node, NodeHeader, NodeRef, NodeWriter, TreeKind,
 };
-use treering_format::record::{DataDescriptor, Descriptor, Encoding, RecordHeader};
+use treering_format::record::{
+    ConfigureCut, DataDescriptor, Descriptor, Encoding, ForkCut, RecordHeader, ResetCut, SnapshotCut, SnapshotDot,
+};
 use treering_format::segment::{SegmentFooter, SegmentHeader};
 use treering_format::superblock::{CheckpointRef, FeatureName, Features, MountEntry, Superblock};
 use treering_format::*;
@@ -142,9 +146,71 @@ pub fn descriptors() -> Vec<Descriptor> {
         Descriptor::Zero { line: LineId(0x11ee), block: BlockIndex(6), count: 9 },
         Descriptor::ResizeVolume { volume: VolumeId(8), line: LineId(0x11ee), size_bytes: 4096 },
         Descriptor::ConfigureVolume { volume: VolumeId(8), compression: 0 },
-        Descriptor::RemoveVolume { volume: VolumeId(8) },
-        Descriptor::RemoveDot { dot: DotId(7) },
+        Descriptor::RemoveVolume { volume: VolumeId(8), version: VersionId(31) },
+        Descriptor::RemoveDot { dot: DotId(7), first_version: VersionId(32) },
+        snapshot(),
+        fork(),
+        deletion(),
+        Descriptor::ConfigureSnapshot(ConfigureCut {
+            snapshot: SnapshotId(21),
+            name: Some("kept".to_owned()),
+            protected: true,
+            expires_ns: 1_700_000_500_000_000_000,
+        }),
+        reset(),
     ]
+}
+
+pub fn snapshot() -> Descriptor {
+    let dot = |n: u64, volumes: &[u64]| SnapshotDot {
+        dot: DotId(n),
+        public: PublicId([n as u8; 16]),
+        volumes: volumes.iter().map(|volume| VolumeId(*volume)).collect(),
+    };
+    Descriptor::Snapshot(SnapshotCut {
+        name: "before-migration".to_owned(),
+        protected: true,
+        reflog: true,
+        first_snapshot: SnapshotId(21),
+        first_version: VersionId(33),
+        time_ns: 1_700_000_000_323_456_789,
+        expires_ns: 1_700_000_400_000_000_000,
+        dots: vec![dot(7, &[8, 9]), dot(6, &[3])],
+    })
+}
+
+pub fn fork() -> Descriptor {
+    Descriptor::Fork(ForkCut {
+        name: "test-1".to_owned(),
+        dot: DotId(9),
+        source: SnapshotId(21),
+        first_volume: VolumeId(10),
+        first_line: LineId(0x11ef),
+        time_ns: 1_700_000_000_423_456_789,
+        expires_ns: 1_700_000_600_000_000_000,
+        volume_count: 2,
+    })
+}
+
+pub fn deletion() -> Descriptor {
+    Descriptor::DeleteSnapshots { snapshots: vec![SnapshotId(21), SnapshotId(20)] }
+}
+
+pub fn reset() -> Descriptor {
+    Descriptor::Reset(ResetCut {
+        name: "before-reset".to_owned(),
+        dot: DotId(7),
+        source: SnapshotId(21),
+        reflog_snapshot: SnapshotId(23),
+        public: PublicId([0x5e; 16]),
+        first_version: VersionId(36),
+        first_volume: VolumeId(12),
+        first_line: LineId(0x11f1),
+        volume_count: 2,
+        old_count: 3,
+        time_ns: 1_700_000_000_523_456_789,
+        expires_ns: 1_700_000_700_000_000_000,
+    })
 }
 
 pub fn root(page: u64) -> NodeRef {
@@ -170,6 +236,10 @@ pub fn checkpoint() -> Checkpoint {
             next_volume: VolumeId(9),
             next_dot: DotId(8),
             next_line: LineId(0x11ef),
+            catalog_mirror_root: Some(root(1025)),
+            next_version: VersionId(37),
+            next_snapshot: SnapshotId(24),
+            next_container: ContainerId(6),
         },
         slots: vec![
             slot(SlotState::Pages, true),
@@ -177,13 +247,14 @@ pub fn checkpoint() -> Checkpoint {
             slot(SlotState::FreedInWindow(CheckpointSequence(12)), true),
             slot(SlotState::Pages, false),
             slot(SlotState::Free, false),
+            slot(SlotState::Container(ContainerId(5)), true),
         ],
         page_maps: vec![page_map(0), page_map(3)],
     }
 }
 
 pub fn dot_entry() -> DotEntry {
-    DotEntry { name: "db".to_owned() }
+    DotEntry { name: "db".to_owned(), expires_ns: 1_700_000_600_000_000_000, forked_from: SnapshotId(21) }
 }
 
 pub fn volume_entry() -> VolumeEntry {
@@ -194,12 +265,55 @@ pub fn volume_entry() -> VolumeEntry {
         size_bytes: 1 << 40,
         compression: 1,
         hole_floor: LogAddress::new(SegmentId(400), 9),
+        parent: VersionId(33),
         root: Some(root(2048)),
     }
 }
 
-pub fn catalog_keys() -> [(CatalogKey, u64); 2] {
-    [(CatalogKey::Dot(DotId(7)), 1 << 56 | 7), (CatalogKey::Volume(VolumeId(8)), 2 << 56 | 8)]
+pub fn version_entry() -> VersionEntry {
+    VersionEntry {
+        state: VersionState::Deleting,
+        thinned: true,
+        snapshot: SnapshotId(21),
+        volume: VolumeId(8),
+        line: LineId(0x11ee),
+        parent: VersionId(30),
+        position: LogAddress::new(SegmentId(401), 19),
+        cursor: 77_000,
+        size_bytes: 1 << 40,
+        compression: 1,
+        hole_floor: LogAddress::new(SegmentId(400), 9),
+        root: Some(root(2049)),
+        name: "wal-0".to_owned(),
+    }
+}
+
+pub fn line_entry() -> LineEntry {
+    LineEntry { parent_line: LineId(0x11ee), fork_position: LogAddress::new(SegmentId(401), 19) }
+}
+
+pub fn snapshot_entry() -> SnapshotEntry {
+    SnapshotEntry {
+        name: "before-migration".to_owned(),
+        protected: true,
+        reflog: true,
+        public: PublicId([7; 16]),
+        dot: DotId(7),
+        created_ns: 1_700_000_000_323_456_789,
+        expires_ns: 1_700_000_400_000_000_000,
+        first_version: VersionId(33),
+        count: 2,
+    }
+}
+
+pub fn catalog_keys() -> [(CatalogKey, u64); 5] {
+    [
+        (CatalogKey::Dot(DotId(7)), 1 << 56 | 7),
+        (CatalogKey::Volume(VolumeId(8)), 2 << 56 | 8),
+        (CatalogKey::Version(VersionId(33)), 3 << 56 | 33),
+        (CatalogKey::Line(LineId(0x11ef)), 4 << 56 | 0x11ef),
+        (CatalogKey::Snapshot(SnapshotId(21)), 6 << 56 | 21),
+    ]
 }
 
 /// A store that was made and never opened.

@@ -1,7 +1,7 @@
 //! Vectors that are right: how each is made, and how its bytes are decoded, compared with the sample and encoded again.
 
 use treering_format::BLOCK_BYTES;
-use treering_format::catalog::{DotEntry, VolumeEntry};
+use treering_format::catalog::{DotEntry, LineEntry, SnapshotEntry, VersionEntry, VolumeEntry};
 use treering_format::checkpoint::Checkpoint;
 use treering_format::node::{Node, NodeWriter};
 use treering_format::record::{Descriptor, Record};
@@ -120,6 +120,53 @@ pub const VECTORS: &[Whole] = &[
             assert_eq!(entry, VolumeEntry { root: None, ..sample::volume_entry() });
             entry.encode()
         },
+    },
+    Whole {
+        name: "catalog-version.bin",
+        make: || sample::version_entry().encode(),
+        again: |bytes| {
+            let entry = VersionEntry::decode(bytes).unwrap();
+            assert_eq!(entry, sample::version_entry());
+            entry.encode()
+        },
+    },
+    Whole {
+        name: "catalog-line.bin",
+        make: || sample::line_entry().encode(),
+        again: |bytes| {
+            let entry = LineEntry::decode(bytes).unwrap();
+            assert_eq!(entry, sample::line_entry());
+            entry.encode()
+        },
+    },
+    Whole {
+        name: "catalog-snapshot.bin",
+        make: || sample::snapshot_entry().encode(),
+        again: |bytes| {
+            let entry = SnapshotEntry::decode(bytes).unwrap();
+            assert_eq!(entry, sample::snapshot_entry());
+            entry.encode()
+        },
+    },
+    Whole {
+        name: "record-snapshot.bin",
+        make: || header_area(&[sample::snapshot()]),
+        again: |bytes| padded(record_again(&Record::decode(bytes).unwrap())),
+    },
+    Whole {
+        name: "record-fork.bin",
+        make: || header_area(&[sample::fork()]),
+        again: |bytes| padded(record_again(&Record::decode(bytes).unwrap())),
+    },
+    Whole {
+        name: "record-reset.bin",
+        make: || header_area(&[sample::reset()]),
+        again: |bytes| padded(record_again(&Record::decode(bytes).unwrap())),
+    },
+    Whole {
+        name: "record-delete.bin",
+        make: || header_area(&[sample::deletion()]),
+        again: |bytes| padded(record_again(&Record::decode(bytes).unwrap())),
     },
 ];
 
