@@ -12,9 +12,11 @@
 pub mod api;
 mod door;
 mod http;
+pub mod prune;
 mod routes;
 #[cfg(test)]
 mod tests;
+pub mod times;
 pub mod trouble;
 pub mod verbs;
 

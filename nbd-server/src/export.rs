@@ -15,6 +15,7 @@ pub use registry::{Access, Attachment, Export, Exports};
 
 use crate::protocol::{Errno, Refusal};
 use std::borrow::Cow;
+use std::fmt;
 use treering_io::Buffer;
 
 /// What happens to the space under a range that is zeroed.
@@ -53,19 +54,38 @@ pub trait Device: Clone + 'static {
     async fn prefetch(&self, offset: u64, len: u64) -> Result<(), DeviceError>;
 }
 
-/// A set of dots with their volumes. It is asked anew for each connection, so it may change meanwhile.
+/// A set of dots with their volumes, now and in snapshots. It is asked anew for each connection, so it may change meanwhile.
 pub trait Catalog: Clone + 'static {
     type Device: Device;
-    /// All volumes, dot by dot.
+    /// All volumes as they are now, dot by dot.
     fn volumes(&self) -> Vec<VolumeEntry>;
-    fn open(&self, dot: &str, volume: &str) -> Option<Self::Device>;
+    /// All volumes as they are in snapshots, dot by dot.
+    fn snapshots(&self) -> Vec<VolumeEntry>;
+    /// The volumes of one snapshot, found by its name or the first digits of its id. The error says in words why there is none.
+    fn snapshot(&self, dot: &str, reference: &str) -> Result<Vec<VolumeEntry>, String>;
+    /// None if it is gone.
+    fn open(&self, entry: &VolumeEntry) -> Option<Self::Device>;
 }
 
+/// A volume, now or in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeEntry {
     pub dot: String,
     pub volume: String,
+    /// Name of the snapshot; None for the present.
+    pub snapshot: Option<String>,
     pub size: u64,
+}
+
+impl fmt::Display for VolumeEntry {
+    /// Its canonical name: `DOT.VOLUME` or `DOT.VOLUME@SNAPSHOT`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.dot, self.volume)?;
+        match &self.snapshot {
+            Some(snapshot) => write!(f, "@{snapshot}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why a device could not do what was asked. The text says it with values.

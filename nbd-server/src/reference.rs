@@ -183,7 +183,8 @@ impl fmt::Display for Revision {
     }
 }
 
-fn parse_age(text: &str) -> Option<Duration> {
+/// A number and one of s, m, h, d, w: `90s`, `7d`.
+pub fn parse_age(text: &str) -> Option<Duration> {
     let unit = match text.as_bytes().last()? {
         b's' => 1,
         b'm' => 60,

@@ -239,9 +239,32 @@ fn names_lead_to_volumes_as_the_product_says() {
         assert!(ask("nothing").await.expect_err("unknown").contains("no dot is named nothing"));
         assert!(ask("Shop").await.expect_err("no name").contains("a-z"));
         assert!(ask("acme/shop.pg").await.expect_err("namespace").contains("not served yet"));
-        assert!(ask("shop.pg@v1").await.expect_err("history").contains("not served yet"));
+        assert!(ask("shop.pg@tag:v1").await.expect_err("history").contains("only snapshots, by name or id, and @HEAD"));
+        assert!(ask("shop.pg@v1~1").await.expect_err("history").contains("@v1~1 is not served yet"));
+        assert!(ask("shop.pg@v1").await.expect_err("no such snapshot").contains("no snapshot v1"));
+        assert_eq!(ask("shop.pg@HEAD").await, Ok(()));
         let _attached = Client::attach(&io, "shop.redis", STRUCTURED).await;
         assert_eq!(server.attachments().iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["shop.redis"]);
+    });
+}
+
+#[test]
+fn a_snapshot_is_read_beside_its_writer_and_written_by_nobody() {
+    simulate(33, |io| async move {
+        let (server, catalog) = shop(&io, MIB, Options::default());
+        let then = catalog.add_snapshot("shop", "pg", "monday", MIB);
+        treering_nbd_server::export::Device::write(&then, 0, &[7; 512], false).await.expect("it is memory");
+        let mut writer = Client::attach(&io, "shop.pg", STRUCTURED).await;
+        assert_eq!(writer.ask_write(0, &[1; 512]).await.errno, 0);
+        for name in ["shop@monday", "shop.pg@monday", "shop@monday.pg"] {
+            let mut reader = Client::attach(&io, name, STRUCTURED).await;
+            assert_eq!(reader.ask(0, wire::CMD_READ, 0, 512).await.data, [7; 512], "{name}");
+            assert_eq!(reader.ask_write(0, b"no").await.errno, 1, "{name}");
+            assert_eq!(reader.ask(0, wire::CMD_TRIM, 0, 512).await.errno, 1, "{name}");
+            assert_eq!(server.attachments().last().map(|a| a.name.clone()).as_deref(), Some("shop.pg@monday"));
+        }
+        assert_eq!(server.holder("shop.pg@monday"), None);
+        assert!(server.holder("shop.pg").is_some());
     });
 }
 

@@ -301,6 +301,8 @@ trait OpenForTest {
 
 impl OpenForTest for treering_nbd_server::export::MemoryCatalog {
     fn open_for_test(&self) -> treering_nbd_server::export::MemoryDevice {
-        treering_nbd_server::export::Catalog::open(self, "shop", "pg").expect("it is there")
+        use treering_nbd_server::export::Catalog;
+        let entry = self.volumes().into_iter().find(|entry| entry.to_string() == "shop.pg");
+        self.open(&entry.expect("it is there")).expect("it is there")
     }
 }

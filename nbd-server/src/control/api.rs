@@ -3,6 +3,13 @@
 //! A field is never renamed or given another meaning within a version; new ones may come. Requests with unknown fields are
 //! refused, so that a misspelt one is not taken for its default.
 
+mod history;
+
+pub use history::{
+    ConfigureSnapshot, DotShow, Fork, Forked, Keep, NewSnapshot, Prune, Pruned, Reset, ResetDone, Sizes, Snapshot,
+    SnapshotShow, SnapshotVolume, Snapshots, VolumeShow,
+};
+
 use super::trouble::Trouble;
 use serde::{Deserialize, Serialize};
 use treering_engine::CompressionMode;

@@ -1,5 +1,7 @@
 //! Paths to verbs. Every path begins with the version of the interface.
 
+mod history;
+
 use super::api::{
     CheckRequest, Client, ExportState, LogState, NewDot, NewVolume, Recovery, RequestCounts, Resize, SCHEMA,
     StatusReport,
@@ -7,12 +9,13 @@ use super::api::{
 use super::http::{self, Request};
 use super::trouble::{Kind, Trouble};
 use super::verbs;
-use crate::export::unix_uri;
+use crate::export::{Attachment, unix_uri};
 use crate::server::Server;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use treering_engine::Store;
+use treering_engine::{SnapshotRef, Store};
 use treering_io::Io;
 
 /// What the control socket speaks about.
@@ -69,11 +72,12 @@ pub async fn answer(served: &Served, request: &Request) -> Answer {
         }
         (_, ["v1", "status" | "store" | "space" | "dots" | "check"])
         | (_, ["v1", "dots", _, "volumes"])
-        | (_, ["v1", "dots", _, "volumes", _]) => {
-            let trouble = Trouble::new(Kind::Usage, format!("{path} does not take {method}"));
-            Answer::Whole(http::error(405, trouble))
+        | (_, ["v1", "dots", _, "volumes", _]) => wrong_method(path, method),
+        (_, ["v1", rest @ ..]) => {
+            let answer = history::answer(served, method, rest, body).await;
+            let unknown = || refuse(Trouble::new(Kind::NotFound, format!("there is no {path}")));
+            answer.map_or_else(unknown, |answer| answer.unwrap_or_else(|| wrong_method(path, method)))
         }
-        (_, ["v1", ..]) => refuse(Trouble::new(Kind::NotFound, format!("there is no {path}"))),
         _ => {
             let trouble = Trouble::new(Kind::NotFound, format!("there is no {path}: this server speaks /v1/"));
             refuse(trouble.fix("use a treering of the same version as the server"))
@@ -88,6 +92,10 @@ fn whole<T: Serialize>(status: u16, result: Result<T, Trouble>) -> Answer {
     }
 }
 
+fn wrong_method(path: &str, method: &str) -> Answer {
+    Answer::Whole(http::error(405, Trouble::new(Kind::Usage, format!("{path} does not take {method}"))))
+}
+
 fn refuse(trouble: Trouble) -> Answer {
     Answer::Whole(http::error(trouble.kind.http_status(), trouble))
 }
@@ -95,6 +103,30 @@ fn refuse(trouble: Trouble) -> Answer {
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Trouble> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| Trouble::new(Kind::Usage, format!("the request's body: {error}")))
+}
+
+/// Snapshots are shown with their readers only: there may be many thousands.
+fn snapshots_in_use(served: &Served, attachments: &[Attachment]) -> Vec<ExportState> {
+    let mut readers: BTreeMap<&str, Vec<Client>> = BTreeMap::new();
+    for attached in attachments.iter().filter(|a| a.name.contains('@')) {
+        let client = Client { client: attached.client.clone(), seconds: attached.seconds };
+        readers.entry(&attached.name).or_default().push(client);
+    }
+    let shown = readers.into_iter().map(|(name, clients)| ExportState {
+        name: name.into(),
+        size_bytes: snapshot_bytes(&served.store, name).unwrap_or(0),
+        uri: unix_uri(&served.socket, name),
+        holder: None,
+        clients,
+    });
+    shown.collect()
+}
+
+fn snapshot_bytes(store: &Store, export: &str) -> Option<u64> {
+    let (volume, snapshot) = export.split_once('@')?;
+    let (dot, volume) = volume.split_once('.')?;
+    let members = store.snapshot(dot, &SnapshotRef::Name(snapshot.into())).ok()?.volumes;
+    members.into_iter().find(|member| member.name == volume).map(|member| member.size_bytes)
 }
 
 fn status(served: &Served) -> StatusReport {
@@ -114,6 +146,7 @@ fn status(served: &Served) -> StatusReport {
             });
         }
     }
+    exports.extend(snapshots_in_use(served, &attachments));
     StatusReport {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").into(),

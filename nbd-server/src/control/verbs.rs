@@ -1,5 +1,12 @@
 //! The verbs on an open store, the same whether the daemon holds it or a command opened it for itself.
 
+mod history;
+
+pub use history::{
+    configure_snapshot, create_snapshot, delete_snapshot, fork, prune, remove_dot, reset, show_dot, show_snapshot,
+    snapshots,
+};
+
 use super::api::{
     CheckResult, Done, Dot, Dots, Finding, NewDot, NewVolume, Recovery, SCHEMA, SpaceReport, StoreInfo, VolumeState,
 };
@@ -153,6 +160,15 @@ fn store_bytes(path: &Path) -> Result<u64, Trouble> {
 fn with_holders(trouble: Trouble, attachments: &[Attachment], name: &str) -> Trouble {
     let holders = attachments.iter().filter(|a| a.name == name);
     holders.fold(trouble, |t, a| t.evidence(format!("held by  {}, for {} s", a.client, a.seconds)))
+}
+
+/// The holders of several exports, each with the export's name, if that is what is wrong.
+fn with_holders_where(trouble: Trouble, attachments: &[Attachment], held: impl Fn(&str) -> bool) -> Trouble {
+    if trouble.kind != Kind::Busy {
+        return trouble;
+    }
+    let holders = attachments.iter().filter(|a| held(&a.name));
+    holders.fold(trouble, |t, a| t.evidence(format!("held by  {}, {}, for {} s", a.name, a.client, a.seconds)))
 }
 
 fn to_engine(volume: &NewVolume) -> treering_engine::NewVolume {

@@ -180,9 +180,26 @@ pub struct MemoryCatalog {
 impl MemoryCatalog {
     pub fn add(&self, dot: &str, volume: &str, size: u64) -> MemoryDevice {
         let device = MemoryDevice::new(size);
-        let entry = VolumeEntry { dot: dot.into(), volume: volume.into(), size };
-        self.volumes.borrow_mut().push((entry, device.clone()));
+        self.push(VolumeEntry { dot: dot.into(), volume: volume.into(), snapshot: None, size }, &device);
         device
+    }
+
+    /// A device that is exported as a volume in a snapshot.
+    pub fn add_snapshot(&self, dot: &str, volume: &str, snapshot: &str, size: u64) -> MemoryDevice {
+        let device = MemoryDevice::new(size);
+        let entry = VolumeEntry { dot: dot.into(), volume: volume.into(), snapshot: Some(snapshot.into()), size };
+        self.push(entry, &device);
+        device
+    }
+
+    fn push(&self, entry: VolumeEntry, device: &MemoryDevice) {
+        self.volumes.borrow_mut().push((entry, device.clone()));
+    }
+
+    fn entries(&self, wanted: impl Fn(&VolumeEntry) -> bool) -> Vec<VolumeEntry> {
+        let volumes = self.volumes.borrow();
+        let found = volumes.iter().filter(|(entry, _)| wanted(entry));
+        found.map(|(entry, device)| VolumeEntry { size: device.size(), ..entry.clone() }).collect()
     }
 }
 
@@ -190,12 +207,21 @@ impl Catalog for MemoryCatalog {
     type Device = MemoryDevice;
 
     fn volumes(&self) -> Vec<VolumeEntry> {
-        let volumes = self.volumes.borrow();
-        volumes.iter().map(|(entry, device)| VolumeEntry { size: device.size(), ..entry.clone() }).collect()
+        self.entries(|entry| entry.snapshot.is_none())
     }
 
-    fn open(&self, dot: &str, volume: &str) -> Option<MemoryDevice> {
+    fn snapshots(&self) -> Vec<VolumeEntry> {
+        self.entries(|entry| entry.snapshot.is_some())
+    }
+
+    fn snapshot(&self, dot: &str, reference: &str) -> Result<Vec<VolumeEntry>, String> {
+        let found = self.entries(|entry| entry.dot == dot && entry.snapshot.as_deref() == Some(reference));
+        if found.is_empty() { Err(format!("{dot} has no snapshot {reference}")) } else { Ok(found) }
+    }
+
+    fn open(&self, entry: &VolumeEntry) -> Option<MemoryDevice> {
+        let same = |e: &VolumeEntry| e.dot == entry.dot && e.volume == entry.volume && e.snapshot == entry.snapshot;
         let volumes = self.volumes.borrow();
-        volumes.iter().find(|(e, _)| e.dot == dot && e.volume == volume).map(|(_, device)| device.clone())
+        volumes.iter().find(|(e, _)| same(e)).map(|(_, device)| device.clone())
     }
 }

@@ -1,13 +1,14 @@
 //! The exports of one server: names resolved over a catalog, and who is attached to what.
 //!
 //! Names follow the grammar of [`crate::reference`]. `DOT.VOLUME` is the canonical form; `DOT` means its only volume, or
-//! else `main`; the empty name means the only volume there is. What the grammar allows but this version cannot serve
-//! (namespaces, points in history) is refused in words, not taken for something else.
+//! else `main`; the empty name means the only volume there is. `@SNAPSHOT` behind it means the same as it was then, for
+//! reading only; `@HEAD` is the present. What the grammar allows but this version cannot serve (namespaces, tags, steps back)
+//! is refused in words, not taken for something else.
 
 use super::writers::{Claim, ClientGroup, Writers};
 use super::{Catalog, Device, VolumeEntry};
 use crate::protocol::{Directory, Listing, NotExported};
-use crate::reference::Reference;
+use crate::reference::{Reference, Start};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -53,7 +54,7 @@ struct Seat {
 /// One connection to a volume, as `status` shows it.
 #[derive(Debug, Clone)]
 pub struct Attachment {
-    /// `DOT.VOLUME`.
+    /// `DOT.VOLUME` or `DOT.VOLUME@SNAPSHOT`.
     pub name: String,
     pub client: String,
     pub seconds: u64,
@@ -75,10 +76,14 @@ impl<C: Catalog> Exports<C> {
     /// Opens what the handshake found under its canonical name.
     pub fn attach(&self, name: &str, group: ClientGroup) -> Result<Export<C::Device>, NotExported> {
         let entry = self.resolve(name)?;
-        let name = canonical(&entry);
+        let name = entry.to_string();
         let gone = || NotExported::Unknown(format!("{name} was removed"));
-        let device = self.inner.catalog.open(&entry.dot, &entry.volume).ok_or_else(gone)?;
-        let writers = self.writers_of(&name);
+        let device = self.inner.catalog.open(&entry).ok_or_else(gone)?;
+        let writers = match &entry.snapshot {
+            None => self.writers_of(&name),
+            // Nobody writes to it.
+            Some(_) => Writers::new(&self.inner.io, name.as_str(), self.inner.access.shared),
+        };
         let seat = Rc::new(Seat { name, group: group.clone(), since: self.inner.io.now() });
         let mut attached = self.inner.attached.borrow_mut();
         attached.retain(|seat| seat.strong_count() > 0);
@@ -124,12 +129,18 @@ impl<C: Catalog> Exports<C> {
         if let Some(namespace) = &reference.namespace {
             return Err(NotExported::Refused(format!("{name}: namespaces such as {namespace}/ are not served yet")));
         }
-        if let Some(revision) = &reference.revision {
-            let text = format!("{name}: points in history such as @{revision} are not served yet, only the present");
-            return Err(NotExported::Refused(text));
-        }
         let dot = reference.dot.as_str();
-        let mut of_dot: Vec<VolumeEntry> = volumes.iter().filter(|entry| entry.dot == dot).cloned().collect();
+        let mut of_dot: Vec<VolumeEntry> = match reference.revision.as_ref().map(|r| (&r.start, r.steps.as_slice(), r))
+        {
+            None | Some((Start::Head, [], _)) => volumes.iter().filter(|entry| entry.dot == dot).cloned().collect(),
+            Some((Start::Name(snapshot), [], _)) => {
+                self.inner.catalog.snapshot(dot, snapshot.as_str()).map_err(NotExported::Unknown)?
+            }
+            Some((_, _, revision)) => {
+                let text = format!("{name}: @{revision} is not served yet, only snapshots, by name or id, and @HEAD");
+                return Err(NotExported::Refused(text));
+            }
+        };
         if of_dot.is_empty() {
             return Err(NotExported::Unknown(format!("no dot is named {dot}: there are {}", some(&volumes))));
         }
@@ -148,33 +159,34 @@ impl<C: Catalog> Exports<C> {
     }
 
     fn listing(&self, entry: &VolumeEntry) -> Listing {
-        let name = canonical(entry);
-        let description = format!("volume {} of dot {}, {} bytes", entry.volume, entry.dot, entry.size);
-        Listing { name, description, size: entry.size, read_only: self.inner.access.read_only }
+        let at = entry.snapshot.as_ref().map(|name| format!(" in snapshot {name}")).unwrap_or_default();
+        Listing {
+            name: entry.to_string(),
+            description: format!("volume {} of dot {}{at}, {} bytes", entry.volume, entry.dot, entry.size),
+            size: entry.size,
+            read_only: self.inner.access.read_only || entry.snapshot.is_some(),
+        }
     }
 }
 
 impl<C: Catalog> Directory for Exports<C> {
     fn list(&self) -> Vec<Listing> {
-        self.inner.catalog.volumes().iter().map(|entry| self.listing(entry)).collect()
+        let catalog = &self.inner.catalog;
+        catalog.volumes().iter().chain(&catalog.snapshots()).map(|entry| self.listing(entry)).collect()
     }
 
     fn find(&self, name: &str) -> Result<Listing, NotExported> {
         let entry = self.resolve(name)?;
-        let gone = || NotExported::Unknown(format!("{} was removed", canonical(&entry)));
-        let device = self.inner.catalog.open(&entry.dot, &entry.volume).ok_or_else(gone)?;
+        let gone = || NotExported::Unknown(format!("{entry} was removed"));
+        let device = self.inner.catalog.open(&entry).ok_or_else(gone)?;
         Ok(self.listing(&VolumeEntry { size: device.size(), ..entry }))
     }
-}
-
-fn canonical(entry: &VolumeEntry) -> String {
-    format!("{}.{}", entry.dot, entry.volume)
 }
 
 /// The first few names, for a message that helps.
 fn some(volumes: &[VolumeEntry]) -> String {
     const SHOWN: usize = 5;
-    let mut names: Vec<String> = volumes.iter().take(SHOWN).map(canonical).collect();
+    let mut names: Vec<String> = volumes.iter().take(SHOWN).map(VolumeEntry::to_string).collect();
     match volumes.len() {
         0 => names.push("none".into()),
         n if n > SHOWN => names.push(format!("{} more", n - SHOWN)),

@@ -4,7 +4,7 @@
 //! text and gain the class from which the errno follows.
 
 use super::{Catalog, Device, DeviceError, Extent, VolumeEntry, Zeroing};
-use treering_engine::{Store, Volume, VolumeError};
+use treering_engine::{SnapshotInfo, SnapshotRef, Store, Volume, VolumeError};
 use treering_io::Buffer;
 
 impl Device for Volume {
@@ -50,15 +50,41 @@ impl Catalog for Store {
         let mut entries = Vec::new();
         for dot in self.dots() {
             for volume in dot.volumes {
-                entries.push(VolumeEntry { dot: dot.name.clone(), volume: volume.name, size: volume.size_bytes });
+                let (dot, size) = (dot.name.clone(), volume.size_bytes);
+                entries.push(VolumeEntry { dot, volume: volume.name, snapshot: None, size });
             }
         }
         entries
     }
 
-    fn open(&self, dot: &str, volume: &str) -> Option<Volume> {
-        self.volume(dot, volume)
+    fn snapshots(&self) -> Vec<VolumeEntry> {
+        let dots = self.dots().into_iter();
+        // A dot that goes meanwhile has nothing to list.
+        let snapshots = dots.flat_map(|dot| Store::snapshots(self, &dot.name).unwrap_or_default());
+        snapshots.flat_map(members).collect()
     }
+
+    fn snapshot(&self, dot: &str, reference: &str) -> Result<Vec<VolumeEntry>, String> {
+        let found = Store::snapshot(self, dot, &reference.into());
+        found.map(|snapshot| members(snapshot).collect()).map_err(|error| error.to_string())
+    }
+
+    fn open(&self, entry: &VolumeEntry) -> Option<Volume> {
+        match &entry.snapshot {
+            None => self.volume(&entry.dot, &entry.volume),
+            Some(name) => self.open_snapshot(&entry.dot, &entry.volume, &SnapshotRef::Name(name.clone())).ok(),
+        }
+    }
+}
+
+fn members(snapshot: SnapshotInfo) -> impl Iterator<Item = VolumeEntry> {
+    let SnapshotInfo { name, dot, volumes, .. } = snapshot;
+    volumes.into_iter().map(move |volume| VolumeEntry {
+        dot: dot.clone(),
+        volume: volume.name,
+        snapshot: Some(name.clone()),
+        size: volume.size_bytes,
+    })
 }
 
 impl From<VolumeError> for DeviceError {

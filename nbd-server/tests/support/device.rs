@@ -87,10 +87,18 @@ impl Catalog for GatedDevice {
     type Device = GatedDevice;
 
     fn volumes(&self) -> Vec<VolumeEntry> {
-        vec![VolumeEntry { dot: "shop".into(), volume: "pg".into(), size: self.size() }]
+        vec![VolumeEntry { dot: "shop".into(), volume: "pg".into(), snapshot: None, size: self.size() }]
     }
 
-    fn open(&self, dot: &str, volume: &str) -> Option<GatedDevice> {
-        (dot == "shop" && volume == "pg").then(|| self.clone())
+    fn snapshots(&self) -> Vec<VolumeEntry> {
+        Vec::new()
+    }
+
+    fn snapshot(&self, dot: &str, reference: &str) -> Result<Vec<VolumeEntry>, String> {
+        Err(format!("{dot} has no snapshot {reference}"))
+    }
+
+    fn open(&self, entry: &VolumeEntry) -> Option<GatedDevice> {
+        (entry.to_string() == "shop.pg").then(|| self.clone())
     }
 }

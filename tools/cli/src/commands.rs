@@ -1,11 +1,18 @@
 //! The command line: what all commands share, and the way to each. One command, one file.
 
 mod bench;
+mod confirm;
 mod demo;
 mod doctor;
+mod fork;
 mod init;
 mod ls;
+mod names;
+mod reset;
+mod rm;
 mod serve;
+mod show;
+mod snapshot;
 mod status;
 mod store;
 mod version;
@@ -13,10 +20,10 @@ mod volume;
 
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
+use names::{DotName, SnapshotName, VolumeName};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use treering_nbd_server::control::{Kind, Trouble};
-use treering_nbd_server::reference::Reference;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +32,9 @@ Examples:
   treering init shop --volume pg=50G --volume redis=5G       a dot with two volumes
   treering serve                                             serve them over NBD, until SIGTERM
   treering status                                            in another terminal
+  treering snapshot create shop --name before-migration      all its volumes at one instant, under load
+  treering fork shop@before-migration try                    a writable copy of it, at once
+  treering reset shop@before-migration                       back to it; what was is kept for a week
   treering demo                                              see it survive kill -9; needs nothing
 
 Exit codes:
@@ -89,9 +99,20 @@ enum Command {
     Init(init::Init),
     /// List dots
     Ls(ls::Ls),
+    /// What a dot holds, and what it takes
+    Show(show::Show),
+    /// Remove a dot with all that is in it
+    Rm(rm::Rm),
     /// Add, list, resize and remove volumes
     #[command(subcommand)]
     Volume(volume::Command),
+    /// Make, list and delete snapshots of dots
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
+    /// Make writable copies of a dot as it is in a snapshot
+    Fork(fork::Fork),
+    /// Make a dot what it was in a snapshot
+    Reset(reset::Reset),
     /// Serve all volumes over NBD, until SIGTERM
     Serve(serve::Serve),
     /// How the server does
@@ -112,47 +133,18 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         Command::Store(command) => store::run(command, common),
         Command::Init(command) => command.run(common),
         Command::Ls(command) => command.run(common),
+        Command::Show(command) => command.run(common),
+        Command::Rm(command) => command.run(common),
         Command::Volume(command) => volume::run(command, common),
+        Command::Snapshot(command) => snapshot::run(command, common),
+        Command::Fork(command) => command.run(common),
+        Command::Reset(command) => command.run(common),
         Command::Serve(command) => command.run(common),
         Command::Status(command) => command.run(common),
         Command::Demo(command) => command.run(common),
         Command::Doctor(command) => command.run(common),
         Command::Bench(command) => command.run(common),
         Command::Version(command) => command.run(common),
-    }
-}
-
-/// `DOT.VOLUME` on the command line.
-#[derive(Debug, Clone)]
-struct VolumeName {
-    dot: String,
-    volume: String,
-}
-
-impl std::fmt::Display for VolumeName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.dot, self.volume)
-    }
-}
-
-impl std::str::FromStr for VolumeName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<VolumeName, String> {
-        let reference: Reference = text.parse().map_err(|error| format!("{error}"))?;
-        if reference.namespace.is_some() || reference.revision.is_some() {
-            return Err(format!("{text} names a namespace or a point in history; a volume is DOT.VOLUME"));
-        }
-        let volume =
-            reference.volume.ok_or_else(|| format!("{text} is a dot; a volume is DOT.VOLUME, as in {text}.main"))?;
-        Ok(VolumeName { dot: reference.dot.to_string(), volume: volume.to_string() })
-    }
-}
-
-impl VolumeName {
-    /// Its place at the control socket.
-    fn path(&self) -> String {
-        format!("/v1/dots/{}/volumes/{}", self.dot, self.volume)
     }
 }
 

@@ -9,6 +9,7 @@
 //! error and an exit code.
 #![forbid(unsafe_code)]
 
+mod ages;
 mod commands;
 mod control_client;
 mod logging;
@@ -18,7 +19,6 @@ mod progress;
 mod reach;
 mod server_process;
 mod sizes;
-mod times;
 
 use clap::Parser;
 use clap::error::ErrorKind;

@@ -4,11 +4,10 @@ use super::Common;
 use crate::output::table;
 use crate::reach::{Reach, reach};
 use crate::sizes::iec;
-use crate::times;
 use clap::Args;
 use std::process::ExitCode;
 use treering_nbd_server::control::api::{Recovery, StatusReport};
-use treering_nbd_server::control::{Kind, Trouble};
+use treering_nbd_server::control::{Kind, Trouble, times};
 
 const EXAMPLES: &str = "\
 Examples:

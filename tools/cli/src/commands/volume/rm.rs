@@ -1,12 +1,12 @@
 //! `treering volume rm`: destroys, so it asks on a terminal and wants `--yes` elsewhere.
 
+use crate::commands::confirm::confirm;
 use crate::commands::{Common, VolumeName};
 use crate::reach::{Purpose, Reach, reach, with_store};
 use clap::Args;
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use treering_nbd_server::control::api::Done;
-use treering_nbd_server::control::{Kind, Trouble, verbs};
+use treering_nbd_server::control::{Trouble, verbs};
 
 const EXAMPLES: &str = "\
 Example:
@@ -43,23 +43,5 @@ impl Rm {
                 verbs::remove_volume(store, &[], dot, volume).await
             }),
         }
-    }
-}
-
-/// Asks on a terminal; there must be one.
-fn confirm(question: &str) -> Result<(), Trouble> {
-    let refuse = |what: &str| {
-        Err(Trouble::new(Kind::NotAllowed, what).why("what is removed cannot be brought back.").fix("add --yes"))
-    };
-    if !std::io::stdin().is_terminal() {
-        return refuse("it destroys data, and there is no terminal to ask on");
-    }
-    eprint!("{question} [y/N] ");
-    // A prompt that cannot be shown is answered by no.
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    match std::io::stdin().read_line(&mut answer) {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        _ => refuse("it was not confirmed"),
     }
 }
