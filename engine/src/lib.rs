@@ -13,6 +13,7 @@
 //! | `catalog` | dots, volumes, names: published and folded |
 //! | `volume` | read, write, zero, flush, size: all that a server sees |
 //! | `fold` | the log merged into the maps, liveness with it |
+//! | `versions` | what volumes were at past cuts, and what belongs to whom |
 //! | `line`, `overlay` | what is published and not folded |
 //! | `log` | arena, publish, seal, sync, admission, replay |
 //! | `segments` | slots, liveness, what may be used again |
@@ -43,6 +44,7 @@ mod readers;
 mod segments;
 mod store;
 mod turn;
+mod versions;
 mod volume;
 
 pub use check::{CheckReport, Finding};

@@ -1,18 +1,29 @@
-//! The tree of versions: who descends from whom, what is being deleted, and the one rule that says whose a block is.
+//! Who goes on from whom, and what therefore belongs to whom.
 //!
-//! Pure: no maps, no I/O. Every parent is frozen; a head is a leaf, found by its line. A block that node N shows is N's own,
-//! and dead when N shows it no more, if its address lies above the *floor* of N: the position of N's parent. At or below it the
-//! parent may still show the block, and what becomes of it is decided when the parent goes.
+//! Heads and frozen versions are the nodes of one tree; every parent is a frozen version, and a parent's position lies below
+//! its children's. What a node shows was either written after its parent's position, and then belongs to it alone or to it and
+//! its descendants, or it is the parent's. All of the rule follows:
 //!
-//! A version in deletion is swept from its first block to its last, one version at a time. Behind the cursor its child's parent
-//! is already its own parent; ahead of it the version still counts. That is all that `entry_floor` knows beyond the rule:
-//! re-parented earlier, a block would be freed by the child's next write and again by the sweep. Pages go at the sweep's end,
-//! all at once, so their floor does not follow the cursor.
+//! - A head that overwrites a block frees it iff its address is above the *floor*: the position of the head's parent.
+//! - A version without children that goes frees what lies above its floor.
+//! - With one child, it frees of that what the child does not show; the child then goes on from the version's parent.
+//! - With more, it turns *hidden*, and goes when one child is left.
+//!
+//! Versions go one at a time, in the order in which they were deleted, and each in slices of keys: what starts below the cursor
+//! has been judged. So while V is being swept, for a block below the cursor V's child already goes on from V's parent, above it
+//! still from V. Pages are not judged by slices: they are V's until its sweep ends.
+//!
+//! Nothing here reads a map or knows a bit; the fold and the sweep ask this tree and act.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 
 use treering_format::units::{LineId, LogAddress, VersionId};
+
+mod children;
+#[cfg(test)]
+mod tests;
+
+use self::children::Children;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum NodeId {
@@ -20,23 +31,14 @@ pub(crate) enum NodeId {
     Frozen(VersionId),
 }
 
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NodeId::Head(line) => write!(f, "the head of line {line}"),
-            NodeId::Frozen(version) => write!(f, "version {version}"),
-        }
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum VersionLife {
     Visible,
-    /// Deleted, but more than one child still leans on it. `thinned`: some blocks it shows may be free already.
+    /// Deleted, and kept for the sake of two or more children. Thinned: some of what it alone showed was given back already.
     Hidden {
         thinned: bool,
     },
-    /// Being swept, or waiting for it: blocks below the cursor are done.
+    /// Deleted, to be swept or being swept: what starts below the cursor was judged.
     Deleting {
         cursor: u64,
         thinned: bool,
@@ -44,187 +46,210 @@ pub(crate) enum VersionLife {
 }
 
 #[derive(Clone, Debug)]
-struct Frozen {
-    parent: Option<VersionId>,
-    position: LogAddress,
-    life: VersionLife,
+pub(crate) struct Frozen {
+    pub parent: Option<VersionId>,
+    /// The address of the cut: the version shows nothing newer, its children add nothing older.
+    pub position: LogAddress,
+    pub life: VersionLife,
     children: Children,
-}
-
-/// One child is the rule, so it costs no set.
-#[derive(Clone, Debug, Default)]
-enum Children {
-    #[default]
-    None,
-    One(NodeId),
-    Many(BTreeSet<NodeId>),
-}
-
-/// A version as a catalog tells it.
-pub(crate) type Told = (VersionId, Option<VersionId>, LogAddress, VersionLife);
-
-/// What a deletion has led to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Next {
-    /// It waits to be swept.
-    Sweep,
-    /// More than one child leans on it: it stays, hidden, until one is left.
-    Hide,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct VersionTree {
     frozen: BTreeMap<VersionId, Frozen>,
+    /// Each head's parent.
     heads: BTreeMap<LineId, Option<VersionId>>,
-    /// In deletion and not begun, in order.
+    /// Deleted versions whose turn has not come.
     queue: VecDeque<VersionId>,
+    /// The version that is being swept.
     active: Option<VersionId>,
 }
 
+/// What became of a version that was deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Deleted {
+    Queued,
+    Hidden,
+}
+
+/// The end of a sweep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Swept {
+    /// Goes on from the swept version's parent now.
+    pub adopted: Option<NodeId>,
+    /// The parent, if it was hidden and only one child is left: to be swept, too.
+    pub queued: Option<VersionId>,
+}
+
 impl VersionTree {
-    /// The tree as a catalog tells it. The error says what cannot be.
-    pub(crate) fn load(versions: Vec<Told>, heads: Vec<(LineId, Option<VersionId>)>) -> Result<VersionTree, String> {
+    /// The tree as a checkpoint recorded it. An error says how the entries contradict each other.
+    pub fn load(
+        frozen: impl IntoIterator<Item = (VersionId, Option<VersionId>, LogAddress, VersionLife)>,
+        heads: impl IntoIterator<Item = (LineId, Option<VersionId>)>,
+    ) -> Result<VersionTree, String> {
         let mut tree = VersionTree::default();
-        for (id, parent, position, life) in versions {
-            if tree.frozen.insert(id, Frozen { parent, position, life, children: Children::None }).is_some() {
-                return Err(format!("version {id} is told twice"));
-            }
+        for (id, parent, position, life) in frozen {
+            tree.frozen.insert(id, Frozen { parent, position, life, children: Children::None });
         }
-        for (line, parent) in heads {
-            if tree.heads.insert(line, parent).is_some() {
-                return Err(format!("the head of line {line} is told twice"));
-            }
-        }
-        let parents: Vec<(NodeId, VersionId)> = tree.nodes().filter_map(|n| Some((n, tree.parent(n)?))).collect();
-        for (node, parent) in parents {
-            let Some(frozen) = tree.frozen.get_mut(&parent) else {
-                return Err(format!("{node} descends from version {parent}, which does not exist"));
+        tree.heads.extend(heads);
+        let of_frozen = tree.frozen.iter().map(|(id, f)| (NodeId::Frozen(*id), f.parent));
+        let of_heads = tree.heads.iter().map(|(line, parent)| (NodeId::Head(*line), *parent));
+        for (node, parent) in of_frozen.chain(of_heads).collect::<Vec<_>>() {
+            let Some(parent) = parent else { continue };
+            let Some(found) = tree.frozen.get_mut(&parent) else {
+                return Err(format!("{node:?} goes on from version {parent}, which is not there"));
             };
-            frozen.children.add(node);
+            found.children.insert(node);
         }
-        let mut deleting: Vec<(bool, VersionId)> = Vec::new();
-        for (id, frozen) in &tree.frozen {
-            if let VersionLife::Deleting { cursor, .. } = frozen.life {
-                deleting.push((cursor == 0, *id));
-            }
-        }
-        // The one that was being swept goes on first.
-        deleting.sort_unstable();
-        tree.queue = deleting.into_iter().map(|(_, id)| id).collect();
+        let deleting = |life| matches!(life, VersionLife::Deleting { .. });
+        let mut queue: Vec<_> = tree.frozen.iter().filter(|(_, f)| deleting(f.life)).map(|(id, _)| *id).collect();
+        queue.sort_by_key(|id| (tree.cursor(*id) == Some(0), *id));
+        tree.queue = queue.into();
         match tree.check().into_iter().next() {
-            Some(wrong) => Err(wrong),
+            Some(contradiction) => Err(contradiction),
             None => Ok(tree),
         }
     }
 
-    pub(crate) fn new_head(&mut self, line: LineId, parent: Option<VersionId>) {
-        let old = self.heads.insert(line, parent);
-        assert!(old.is_none(), "line {line} has a head already");
+    pub fn new_head(&mut self, line: LineId, parent: Option<VersionId>) {
+        assert!(!self.heads.contains_key(&line), "line {line} is a head already");
         if let Some(parent) = parent {
-            let source = self.get_mut(parent);
-            assert_eq!(source.life, VersionLife::Visible, "only a visible version is forked");
-            source.children.add(NodeId::Head(line));
+            let parent = self.frozen.get_mut(&parent).unwrap_or_else(|| panic!("a fork of version {parent}"));
+            assert_eq!(parent.life, VersionLife::Visible, "a fork of a deleted version");
+            parent.children.insert(NodeId::Head(line));
+        }
+        self.heads.insert(line, parent);
+    }
+
+    /// The head's map as of `position` is version `id` from now on; the head goes on from it.
+    pub fn snapshot(&mut self, head: LineId, id: VersionId, position: LogAddress) {
+        let node = NodeId::Head(head);
+        let parent = self.parent(node);
+        self.insert_frozen(id, parent, position, Children::One(node));
+        self.replace_child(parent, node, Some(NodeId::Frozen(id)));
+        self.heads.insert(head, Some(id));
+    }
+
+    /// The head itself becomes version `id`: its volume was removed or reset.
+    pub fn freeze_head(&mut self, head: LineId, id: VersionId, position: LogAddress) {
+        let node = NodeId::Head(head);
+        let parent = self.parent(node);
+        self.insert_frozen(id, parent, position, Children::None);
+        self.replace_child(parent, node, Some(NodeId::Frozen(id)));
+        self.heads.remove(&head);
+    }
+
+    fn insert_frozen(&mut self, id: VersionId, parent: Option<VersionId>, position: LogAddress, children: Children) {
+        if let Some(parent) = parent {
+            let floor = self.frozen[&parent].position;
+            assert!(floor < position, "version {id} at {position} goes on from version {parent} at {floor}");
+        }
+        let before = self.frozen.insert(id, Frozen { parent, position, life: VersionLife::Visible, children });
+        assert!(before.is_none(), "version {id} was there already");
+    }
+
+    fn replace_child(&mut self, parent: Option<VersionId>, old: NodeId, new: Option<NodeId>) {
+        if let Some(parent) = parent {
+            let children =
+                &mut self.frozen.get_mut(&parent).expect("parents are kept while they have children").children;
+            children.remove(old);
+            new.into_iter().for_each(|new| children.insert(new));
         }
     }
 
-    /// What the head shows at `position` is version `id` from now on; the head goes on as its child.
-    pub(crate) fn snapshot(&mut self, line: LineId, id: VersionId, position: LogAddress) {
-        let parent = *self.heads.get(&line).expect("a head that is cut exists");
-        self.insert(id, parent, position, NodeId::Head(line));
-        self.get_mut(id).children.add(NodeId::Head(line));
-        self.heads.insert(line, Some(id));
-    }
-
-    /// The head itself is version `id` from now on: nothing will be written to it any more.
-    pub(crate) fn freeze_head(&mut self, line: LineId, id: VersionId, position: LogAddress) {
-        let parent = self.heads.remove(&line).expect("a head that is frozen exists");
-        self.insert(id, parent, position, NodeId::Head(line));
-    }
-
-    /// Puts a version where `was` hung.
-    fn insert(&mut self, id: VersionId, parent: Option<VersionId>, position: LogAddress, was: NodeId) {
-        let frozen = Frozen { parent, position, life: VersionLife::Visible, children: Children::None };
-        let old = self.frozen.insert(id, frozen);
-        assert!(old.is_none(), "version {id} exists already");
-        if let Some(parent) = parent {
-            let above = self.get_mut(parent);
-            assert!(above.position < position, "version {id} at {position} is not later than its parent {parent}");
-            above.children.remove(was);
-            above.children.add(NodeId::Frozen(id));
-        }
-    }
-
-    pub(crate) fn delete(&mut self, id: VersionId) -> Next {
-        let version = self.get_mut(id);
-        assert_eq!(version.life, VersionLife::Visible, "version {id} is deleted once");
-        if version.children.count() >= 2 {
+    /// A visible version goes: hidden while two or more go on from it, else as soon as its turn comes.
+    pub fn delete(&mut self, id: VersionId) -> Deleted {
+        let version = self.frozen.get_mut(&id).unwrap_or_else(|| panic!("version {id} is deleted, and is not there"));
+        assert_eq!(version.life, VersionLife::Visible, "version {id} is deleted twice");
+        if version.children.len() >= 2 {
             version.life = VersionLife::Hidden { thinned: false };
-            return Next::Hide;
+            return Deleted::Hidden;
         }
-        version.life = VersionLife::Deleting { cursor: 0, thinned: false };
-        self.queue.push_back(id);
-        Next::Sweep
+        self.enqueue(id, false);
+        Deleted::Queued
     }
 
-    /// The version to sweep now: the one that was begun, or the next in order.
-    pub(crate) fn begin_sweep(&mut self) -> Option<VersionId> {
-        if self.active.is_none() {
-            self.active = self.queue.pop_front();
-        }
+    fn enqueue(&mut self, id: VersionId, thinned: bool) {
+        let version = self.frozen.get_mut(&id).expect("who is queued is there");
+        version.life = VersionLife::Deleting { cursor: 0, thinned };
+        self.queue.push_back(id);
+    }
+
+    /// The version that is being swept.
+    pub fn active(&self) -> Option<VersionId> {
         self.active
     }
 
-    pub(crate) fn set_cursor(&mut self, id: VersionId, to: u64) {
-        assert_eq!(self.active, Some(id), "only the version being swept has a cursor");
-        let VersionLife::Deleting { cursor, .. } = &mut self.get_mut(id).life else {
-            panic!("version {id} is swept and not in deletion");
-        };
-        assert!(*cursor <= to, "the cursor of version {id} goes back from {cursor} to {to}");
-        *cursor = to;
+    /// Versions that wait for their sweep.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
-    /// Some blocks that version `id` shows may be free from now on.
-    pub(crate) fn set_thinned(&mut self, id: VersionId) {
-        let VersionLife::Hidden { thinned } = &mut self.get_mut(id).life else {
-            panic!("only a hidden version is thinned, and version {id} is none");
-        };
-        *thinned = true;
+    /// Begins with the next deleted version; None if there is none.
+    pub fn begin_sweep(&mut self) -> Option<VersionId> {
+        assert_eq!(self.active, None, "one version is swept at a time");
+        self.active = self.queue.pop_front();
+        self.active
     }
 
-    /// The sweep has reached the end: the version is gone, and its child hangs from its parent. Gives the child, and the
-    /// parent if it was hidden and is now to be swept itself.
-    pub(crate) fn finish_sweep(&mut self, id: VersionId) -> (Option<NodeId>, Option<VersionId>) {
-        assert_eq!(self.active, Some(id), "only the version being swept ends");
+    /// Who goes on from a version that is to be swept: one or nobody.
+    pub fn only_child(&self, id: VersionId) -> Option<NodeId> {
+        let children = &self.frozen[&id].children;
+        assert!(children.len() <= 1, "version {id} has {} children and is swept", children.len());
+        children.iter().next()
+    }
+
+    pub fn children(&self, id: VersionId) -> impl Iterator<Item = NodeId> + '_ {
+        self.frozen.get(&id).into_iter().flat_map(|version| version.children.iter())
+    }
+
+    /// What starts below `cursor` was judged.
+    pub fn set_cursor(&mut self, id: VersionId, cursor: u64) {
+        assert_eq!(self.active, Some(id), "only the version that is being swept has a cursor that moves");
+        match &mut self.frozen.get_mut(&id).expect("the active version is there").life {
+            VersionLife::Deleting { cursor: at, .. } if *at < cursor => *at = cursor,
+            life => panic!("version {id} is {life:?}, and its cursor is set to {cursor}"),
+        }
+    }
+
+    /// Some of a hidden version's entries may be dead from now on.
+    pub fn set_thinned(&mut self, id: VersionId) {
+        match &mut self.frozen.get_mut(&id).expect("a version that is thinned is there").life {
+            VersionLife::Hidden { thinned } => *thinned = true,
+            life => panic!("version {id} is {life:?}, and is thinned"),
+        }
+    }
+
+    /// The active version is gone.
+    pub fn finish_sweep(&mut self, id: VersionId) -> Swept {
+        assert_eq!(self.active, Some(id), "the sweep that ends is the active one");
+        let adopted = self.only_child(id);
+        let version = self.frozen.remove(&id).expect("the active version is there");
         self.active = None;
-        let gone = self.frozen.remove(&id).expect("the version being swept exists");
-        let child = gone.children.only();
-        match child {
-            Some(NodeId::Head(line)) => *self.heads.get_mut(&line).expect("a child exists") = gone.parent,
-            Some(NodeId::Frozen(version)) => self.get_mut(version).parent = gone.parent,
+        match adopted {
+            Some(NodeId::Head(line)) => drop(self.heads.insert(line, version.parent)),
+            Some(NodeId::Frozen(child)) => {
+                self.frozen.get_mut(&child).expect("children are there").parent = version.parent
+            }
             None => {}
         }
-        let Some(parent) = gone.parent else { return (child, None) };
-        let above = self.get_mut(parent);
-        above.children.remove(NodeId::Frozen(id));
-        if let Some(child) = child {
-            above.children.add(child);
+        self.replace_child(version.parent, NodeId::Frozen(id), adopted);
+        let Some(parent) = version.parent else { return Swept { adopted, queued: None } };
+        let left = &self.frozen[&parent];
+        match left.life {
+            VersionLife::Hidden { thinned } if left.children.len() < 2 => {
+                self.enqueue(parent, thinned);
+                Swept { adopted, queued: Some(parent) }
+            }
+            _ => Swept { adopted, queued: None },
         }
-        if let VersionLife::Hidden { thinned } = above.life
-            && above.children.count() < 2
-        {
-            above.life = VersionLife::Deleting { cursor: 0, thinned };
-            self.queue.push_back(parent);
-            return (child, Some(parent));
-        }
-        (child, None)
     }
 
-    /// THE RULE. A block at address a, which `node` shows and whose extent starts at block `start`, is the node's own iff
-    /// a is above this. An extent is judged by its start, wherever the piece that is looked at lies.
-    pub(crate) fn entry_floor(&self, node: NodeId, start: u64) -> LogAddress {
+    /// **The rule.** Data that starts at block `start` with an address at or below this is not the node's to free.
+    pub fn entry_floor(&self, node: NodeId, start: u64) -> LogAddress {
         let mut parent = self.parent(node);
         while let Some(id) = parent {
-            let version = self.get(id);
+            let version = &self.frozen[&id];
             match version.life {
                 VersionLife::Deleting { cursor, .. } if start < cursor => parent = version.parent,
                 _ => return version.position,
@@ -233,259 +258,94 @@ impl VersionTree {
         LogAddress::NONE
     }
 
-    /// Pages of the node's map born at or below this are an ancestor's. NONE without a parent, whatever their birth.
-    pub(crate) fn page_floor(&self, node: NodeId) -> Option<LogAddress> {
-        self.parent(node).map(|parent| self.position(parent))
+    /// Pages born at or below this are not the node's to release; None: all are. It never runs ahead of the end of a sweep.
+    pub fn page_floor(&self, node: NodeId) -> Option<LogAddress> {
+        self.parent(node).map(|parent| self.frozen[&parent].position)
     }
 
+    /// Whom the node goes on from.
+    ///
     /// # Panics
-    /// If there is no such node.
-    pub(crate) fn parent(&self, node: NodeId) -> Option<VersionId> {
+    /// If the node is not in the tree.
+    pub fn parent(&self, node: NodeId) -> Option<VersionId> {
         match node {
-            NodeId::Head(line) => *self.heads.get(&line).expect("a head that is asked for exists"),
-            NodeId::Frozen(id) => self.get(id).parent,
+            NodeId::Head(line) => *self.heads.get(&line).unwrap_or_else(|| panic!("line {line} is not a head")),
+            NodeId::Frozen(id) => self.frozen.get(&id).unwrap_or_else(|| panic!("version {id} is not there")).parent,
         }
     }
 
-    pub(crate) fn position(&self, id: VersionId) -> LogAddress {
-        self.get(id).position
+    /// The node's ancestors, nearest first.
+    pub fn path(&self, node: NodeId) -> impl Iterator<Item = VersionId> + '_ {
+        std::iter::successors(self.parent(node), |id| self.frozen[id].parent)
     }
 
-    pub(crate) fn life(&self, id: VersionId) -> VersionLife {
-        self.get(id).life
+    pub fn get(&self, id: VersionId) -> Option<&Frozen> {
+        self.frozen.get(&id)
     }
 
-    pub(crate) fn contains(&self, node: NodeId) -> bool {
-        match node {
-            NodeId::Head(line) => self.heads.contains_key(&line),
-            NodeId::Frozen(id) => self.frozen.contains_key(&id),
+    pub fn frozen(&self) -> impl Iterator<Item = (VersionId, &Frozen)> {
+        self.frozen.iter().map(|(id, version)| (*id, version))
+    }
+
+    pub fn heads(&self) -> impl Iterator<Item = (LineId, Option<VersionId>)> + '_ {
+        self.heads.iter().map(|(line, parent)| (*line, *parent))
+    }
+
+    fn cursor(&self, id: VersionId) -> Option<u64> {
+        match self.frozen.get(&id)?.life {
+            VersionLife::Deleting { cursor, .. } => Some(cursor),
+            VersionLife::Visible | VersionLife::Hidden { .. } => None,
         }
     }
 
-    pub(crate) fn children(&self, id: VersionId) -> Vec<NodeId> {
-        match &self.get(id).children {
-            Children::None => Vec::new(),
-            Children::One(child) => vec![*child],
-            Children::Many(children) => children.iter().copied().collect(),
-        }
-    }
-
-    /// The child of a version in deletion, which has one at most.
-    pub(crate) fn only_child(&self, id: VersionId) -> Option<NodeId> {
-        self.get(id).children.only()
-    }
-
-    /// Versions from the node's parent up to the root.
-    pub(crate) fn path(&self, node: NodeId) -> impl Iterator<Item = VersionId> {
-        std::iter::successors(self.parent(node), |id| self.get(*id).parent)
-    }
-
-    /// Every head and every version.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        let heads = self.heads.keys().map(|line| NodeId::Head(*line));
-        heads.chain(self.frozen.keys().map(|id| NodeId::Frozen(*id)))
-    }
-
-    /// Versions in deletion, the one being swept included.
-    pub(crate) fn sweeps_pending(&self) -> usize {
-        self.queue.len() + usize::from(self.active.is_some())
-    }
-
-    /// What is wrong with the tree; empty if nothing is.
-    pub(crate) fn check(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut begun = 0;
+    /// Everything that must hold of the tree and does not.
+    pub fn check(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut swept = 0;
         for (id, version) in &self.frozen {
-            if let Some(parent) = version.parent {
-                match self.frozen.get(&parent) {
-                    None => wrong.push(format!("version {id} descends from version {parent}, which does not exist")),
-                    // This also rules out a circle.
-                    Some(above) if above.position >= version.position => wrong.push(format!(
-                        "version {id} at {} is not later than its parent {parent} at {}",
-                        version.position, above.position
-                    )),
-                    Some(_) => {}
+            let count = version.children.len();
+            match version.life {
+                VersionLife::Hidden { .. } if count < 2 => {
+                    found.push(format!("version {id} is hidden, with {count} children"))
                 }
-            }
-            match (version.life, version.children.count()) {
-                (VersionLife::Hidden { .. }, 0 | 1) => {
-                    wrong.push(format!("version {id} is hidden with fewer than two children"));
+                VersionLife::Deleting { .. } if count > 1 => {
+                    found.push(format!("version {id} is being deleted, with {count} children"));
                 }
-                (VersionLife::Deleting { .. }, count) if count > 1 => {
-                    wrong.push(format!("version {id} is in deletion with {count} children"));
-                }
-                (VersionLife::Deleting { cursor, .. }, _) => {
-                    begun += u64::from(cursor > 0);
-                    if self.active != Some(*id) && !self.queue.contains(id) {
-                        wrong.push(format!("version {id} is in deletion and waits for no sweep"));
-                    }
-                }
+                VersionLife::Deleting { cursor, .. } => swept += u32::from(cursor > 0),
                 _ => {}
             }
-        }
-        if begun > 1 {
-            wrong.push(format!("{begun} sweeps have begun; one at a time may"));
-        }
-        for (line, parent) in &self.heads {
-            if let Some(parent) = parent.filter(|parent| !self.frozen.contains_key(parent)) {
-                wrong.push(format!("the head of line {line} descends from version {parent}, which does not exist"));
+            let children = version.children.iter().filter(|child| self.parent_of(*child) != Some(*id));
+            found.extend(children.map(|child| format!("{child:?} is a child of version {id} and says otherwise")));
+            if let Some(parent) = version.parent.and_then(|parent| self.frozen.get(&parent))
+                && parent.position >= version.position
+            {
+                let (at, parent) = (version.position, parent.position);
+                found.push(format!("version {id} at {at} goes on from a version at {parent}"));
             }
         }
-        wrong
-    }
-
-    fn get(&self, id: VersionId) -> &Frozen {
-        self.frozen.get(&id).expect("a version that is asked for exists")
-    }
-
-    fn get_mut(&mut self, id: VersionId) -> &mut Frozen {
-        self.frozen.get_mut(&id).expect("a version that is asked for exists")
-    }
-}
-
-impl Children {
-    fn count(&self) -> usize {
-        match self {
-            Children::None => 0,
-            Children::One(_) => 1,
-            Children::Many(children) => children.len(),
+        if swept > 1 {
+            found.push(format!("{swept} versions are half swept"));
         }
-    }
-
-    fn only(&self) -> Option<NodeId> {
-        match self {
-            Children::None => None,
-            Children::One(child) => Some(*child),
-            Children::Many(children) => panic!("a version in deletion has {} children", children.len()),
-        }
-    }
-
-    fn add(&mut self, child: NodeId) {
-        *self = match std::mem::take(self) {
-            Children::None => Children::One(child),
-            Children::One(other) => {
-                assert_ne!(other, child, "a child is added once");
-                Children::Many(BTreeSet::from([other, child]))
-            }
-            Children::Many(mut children) => {
-                assert!(children.insert(child), "a child is added once");
-                Children::Many(children)
+        let nodes = self.frozen.keys().map(|id| NodeId::Frozen(*id)).chain(self.heads.keys().map(|l| NodeId::Head(*l)));
+        for node in nodes {
+            if let Some(parent) = self.parent_of(node)
+                && !self.frozen.get(&parent).is_some_and(|parent| parent.children.contains(node))
+            {
+                found.push(format!("{node:?} goes on from version {parent}, which does not know it"));
             }
         }
-    }
-
-    fn remove(&mut self, child: NodeId) {
-        let removed = match self {
-            Children::None => false,
-            Children::One(only) if *only == child => {
-                *self = Children::None;
-                true
-            }
-            Children::One(_) => false,
-            Children::Many(children) => children.remove(&child),
-        };
-        assert!(removed, "{child} is not a child here");
-        if let Children::Many(children) = self
-            && let (1, Some(last)) = (children.len(), children.first())
-        {
-            *self = Children::One(*last);
+        let waiting: BTreeSet<_> = self.queue.iter().chain(&self.active).copied().collect();
+        let deleting: BTreeSet<_> = self.frozen.keys().copied().filter(|id| self.cursor(*id).is_some()).collect();
+        if waiting != deleting || waiting.len() != self.queue.len() + usize::from(self.active.is_some()) {
+            found.push(format!("versions {deleting:?} are being deleted, and {waiting:?} are queued"));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LINE: LineId = LineId(1);
-    const FORK: LineId = LineId(2);
-
-    fn at(n: u64) -> LogAddress {
-        LogAddress(n << 16)
+        found
     }
 
-    fn frozen(n: u64) -> NodeId {
-        NodeId::Frozen(VersionId(n))
-    }
-
-    /// V1 – V2 – head, and a fork of V1.
-    fn branched() -> VersionTree {
-        let mut tree = VersionTree::default();
-        tree.new_head(LINE, None);
-        tree.snapshot(LINE, VersionId(1), at(1));
-        tree.snapshot(LINE, VersionId(2), at(2));
-        tree.new_head(FORK, Some(VersionId(1)));
-        tree
-    }
-
-    #[test]
-    fn a_floor_is_the_position_of_the_parent() {
-        let tree = branched();
-        assert_eq!(tree.entry_floor(NodeId::Head(LINE), 0), at(2));
-        assert_eq!(tree.entry_floor(NodeId::Head(FORK), 0), at(1));
-        assert_eq!(tree.entry_floor(frozen(1), 0), LogAddress::NONE);
-        assert_eq!(tree.page_floor(frozen(1)), None);
-        assert_eq!(tree.check(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn behind_the_cursor_the_child_has_the_parent_s_parent() {
-        let mut tree = branched();
-        assert_eq!(tree.delete(VersionId(2)), Next::Sweep);
-        assert_eq!(tree.begin_sweep(), Some(VersionId(2)));
-        tree.set_cursor(VersionId(2), 10);
-        assert_eq!(tree.entry_floor(NodeId::Head(LINE), 9), at(1));
-        assert_eq!(tree.entry_floor(NodeId::Head(LINE), 10), at(2));
-        assert_eq!(tree.page_floor(NodeId::Head(LINE)), Some(at(2)), "pages wait for the end");
-        assert_eq!(tree.finish_sweep(VersionId(2)), (Some(NodeId::Head(LINE)), None));
-        assert_eq!(tree.page_floor(NodeId::Head(LINE)), Some(at(1)));
-        assert_eq!(tree.children(VersionId(1)), [NodeId::Head(LINE), NodeId::Head(FORK)]);
-    }
-
-    #[test]
-    fn a_branching_point_hides_until_one_child_is_left() {
-        let mut tree = branched();
-        assert_eq!(tree.delete(VersionId(1)), Next::Hide);
-        assert_eq!(tree.begin_sweep(), None);
-        tree.set_thinned(VersionId(1));
-        tree.freeze_head(FORK, VersionId(3), at(3));
-        assert_eq!(tree.delete(VersionId(3)), Next::Sweep);
-        assert_eq!(tree.begin_sweep(), Some(VersionId(3)));
-        assert_eq!(tree.finish_sweep(VersionId(3)), (None, Some(VersionId(1))));
-        assert_eq!(tree.life(VersionId(1)), VersionLife::Deleting { cursor: 0, thinned: true });
-        assert_eq!(tree.begin_sweep(), Some(VersionId(1)));
-        assert_eq!(tree.finish_sweep(VersionId(1)), (Some(frozen(2)), None));
-        assert_eq!(tree.path(NodeId::Head(LINE)).collect::<Vec<_>>(), [VersionId(2)]);
-        assert_eq!(tree.sweeps_pending(), 0);
-        assert_eq!(tree.check(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_sweep_that_had_begun_goes_on_first_after_a_load() {
-        let deleting = |cursor| VersionLife::Deleting { cursor, thinned: false };
-        let versions =
-            vec![(VersionId(1), None, at(1), deleting(0)), (VersionId(2), Some(VersionId(1)), at(2), deleting(7))];
-        let mut tree = VersionTree::load(versions, vec![(LINE, Some(VersionId(2)))]).expect("a sound tree");
-        assert_eq!(tree.begin_sweep(), Some(VersionId(2)));
-        assert_eq!(tree.sweeps_pending(), 2);
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_in_words() {
-        let visible = VersionLife::Visible;
-        let hidden = VersionLife::Hidden { thinned: false };
-        let begun = VersionLife::Deleting { cursor: 1, thinned: false };
-        let one = |parent, position, life| vec![(VersionId(1), parent, position, life)];
-        for (versions, heads, says) in [
-            (one(Some(VersionId(9)), at(1), visible), vec![], "which does not exist"),
-            (one(None, at(1), visible), vec![(LINE, Some(VersionId(5)))], "which does not exist"),
-            (one(None, at(1), hidden), vec![(LINE, Some(VersionId(1)))], "fewer than two children"),
-            (one(Some(VersionId(1)), at(1), visible), vec![], "not later than its parent"),
-            ([one(None, at(1), begun), vec![(VersionId(2), None, at(2), begun)]].concat(), vec![], "one at a time"),
-            (one(None, at(1), begun), vec![(LINE, Some(VersionId(1))), (FORK, Some(VersionId(1)))], "with 2 children"),
-        ] {
-            let error = VersionTree::load(versions, heads).expect_err(says);
-            assert!(error.contains(says), "{error}");
+    fn parent_of(&self, node: NodeId) -> Option<VersionId> {
+        match node {
+            NodeId::Head(line) => *self.heads.get(&line)?,
+            NodeId::Frozen(id) => self.frozen.get(&id)?.parent,
         }
     }
 }
