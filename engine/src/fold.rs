@@ -94,7 +94,7 @@ impl Core {
         };
         let mut map = line.map.borrow().clone();
         let mut displaced = Vec::new();
-        map.merge(&self.pages, self.disk.io(), &changes, &mut |extent| displaced.push(extent)).await?;
+        map.merge(&self.pages, self.disk.io(), &changes, None, &mut |extent| displaced.push(extent)).await?;
         let dead = self.dead_runs(&map, displaced).await?;
         let born = born_runs(&changes);
         let touched: BTreeSet<SegmentId> = born.iter().chain(&dead).map(|(address, _)| address.segment()).collect();
@@ -131,7 +131,7 @@ impl Core {
                 content: Content::Hole { address: self.fold.borrow().reached.address },
             };
             let mut displaced = Vec::new();
-            map.merge(&self.pages, self.disk.io(), &[hole], &mut |extent| displaced.push(extent)).await?;
+            map.merge(&self.pages, self.disk.io(), &[hole], None, &mut |extent| displaced.push(extent)).await?;
             let dead = self.dead_runs(&map, displaced).await?;
             let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
             self.segments.load_bits(&self.pages, touched.into_iter()).await?;

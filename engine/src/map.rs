@@ -7,7 +7,9 @@
 //!   original.
 //! - A child's keys lie between its own separator and the next one, and **an entry never reaches past that range**: looking to
 //!   the right of a key is always enough.
-//! - Every node reference carries the checksum of the page and the largest log address below it.
+//! - Every node reference carries the checksum and the birth of the page. A branch is never older than its children, and no
+//!   entry newer than its leaf; so an old birth ends a search for what is new.
+//! - A page is released by the tree that made it, and not by one that was cloned from it: by its birth.
 //! - A merge reports every piece of data that it takes out of the map, exactly once.
 //!
 //! An edit works in slices of a bounded number of leaves: read them in parallel, then change everything from leaves to root

@@ -49,8 +49,8 @@ pub struct NodeRef {
     pub checksum: u32,
     /// 0 for a leaf.
     pub level: u8,
-    /// No log address in the subtree is larger. NONE where values hold no addresses.
-    pub newest: LogAddress,
+    /// Of the page, as its header repeats it. Nothing below it was born later, and no log address below it is larger.
+    pub birth: LogAddress,
 }
 
 impl NodeRef {
@@ -60,7 +60,7 @@ impl NodeRef {
         w.u32(self.checksum);
         w.u8(self.level);
         w.zeros(3);
-        w.u64(self.newest.0);
+        w.u64(self.birth.0);
         let mut bytes = [0; NODE_REF_BYTES];
         bytes.copy_from_slice(w.written());
         bytes
@@ -73,7 +73,7 @@ impl NodeRef {
         let checksum = r.u32("checksum")?;
         let level = r.u8("level")?;
         r.skip(3)?;
-        let newest = LogAddress(r.u64("newest")?);
+        let birth = LogAddress(r.u64("birth")?);
         if page.0 == 0 || level > NODE_LEVELS_MAX {
             let found = format_args!("page {page}, level {level}");
             return Err(DecodeError::invalid(
@@ -83,7 +83,7 @@ impl NodeRef {
                 "a page after the superblock, level 0 to 12",
             ));
         }
-        Ok(Self { page, checksum, level, newest })
+        Ok(Self { page, checksum, level, birth })
     }
 }
 

@@ -72,12 +72,14 @@ impl ExtentMap {
     }
 
     /// Lets `changes` (sorted, disjoint) replace whatever the map says of their blocks. `displaced` gets each piece of data
-    /// that the map said before and says no more. Others run between slices; an error leaves the changes of whole slices in.
+    /// that the map said before and says no more. Pages born at or below `floor` are another version's: they are not released.
+    /// Others run between slices; an error leaves the changes of whole slices in.
     pub async fn merge(
         &mut self,
         pages: &Pages,
         io: &Io,
         changes: &[Extent],
+        floor: Option<LogAddress>,
         displaced: &mut dyn FnMut(Extent),
     ) -> Result<MergeStats, PageError> {
         let sorted = changes.is_sorted_by(|a, b| a.end() <= b.block) && changes.iter().all(|change| change.count > 0);
@@ -91,7 +93,7 @@ impl ExtentMap {
             let from = done_to;
             let slice = self
                 .tree
-                .rewrite(pages, &ranges, |run, to, packer| {
+                .rewrite(pages, &ranges, floor, |run, to, packer| {
                     let first = left.partition_point(|change| change.end().0 <= run.low);
                     Merge { from, to: to.min(run.high), packer, displaced }.run(&run, &left[first..]);
                 })
@@ -121,8 +123,8 @@ impl ExtentMap {
     }
 
     /// See `Tree::write_out`.
-    pub async fn write_out(&mut self, pages: &Pages, fold: LogAddress) -> Result<Option<NodeRef>, PageError> {
-        self.tree.write_out(pages, fold).await
+    pub async fn write_out(&mut self, pages: &Pages, birth: LogAddress) -> Result<Option<NodeRef>, PageError> {
+        self.tree.write_out(pages, birth).await
     }
 
     /// See `Tree::release_all`.

@@ -8,6 +8,7 @@
 use std::rc::Rc;
 
 use treering_format::node::NODE_ROOM_BYTES;
+use treering_format::units::LogAddress;
 
 use super::child::{Branch, Child};
 use super::gather::{Body, Gathered, Touched, gather, require_range};
@@ -37,11 +38,13 @@ pub(super) struct Slice {
 
 impl Tree {
     /// Edits the first leaves that `ranges` (sorted, disjoint, not empty) touch. `edit` sees each run once, with the key up
-    /// to which it must apply its changes, and pushes what shall stand there.
+    /// to which it must apply its changes, and pushes what shall stand there. Of the old pages those born after `floor` are
+    /// released; the others are shared with another tree, which goes on holding them. None: nothing is shared.
     pub(super) async fn rewrite(
         &mut self,
         pages: &Pages,
         ranges: &[(u64, u64)],
+        floor: Option<LogAddress>,
         mut edit: impl FnMut(Run<'_>, u64, &mut Packer),
     ) -> Result<Slice, PageError> {
         let Gathered { levels, complete_to } = match &self.root {
@@ -74,7 +77,10 @@ impl Tree {
         let touched = levels.iter().flatten().map(|touched| &touched.child);
         for old in touched.chain(&absorbed).chain(&made.absorbed) {
             match old {
-                Child::Stored(reference) => pages.release(reference.page),
+                Child::Stored(reference) if floor.is_none_or(|floor| reference.birth > floor) => {
+                    pages.release(reference.page)
+                }
+                Child::Stored(_) => {}
                 Child::Leaf(_) | Child::Branch(_) => self.dirty -= 1,
             }
         }

@@ -65,7 +65,7 @@ impl Tree {
             let ranges: Vec<_> = left.iter().take(CHANGES_PER_SLICE).map(|(key, _)| (*key, *key + 1)).collect();
             let mut rest = left;
             let slice = self
-                .rewrite(pages, &ranges, |run, to, packer| {
+                .rewrite(pages, &ranges, None, |run, to, packer| {
                     let count = rest.partition_point(|(key, _)| *key < run.high.min(to));
                     apply_to_run(&run, &rest[..count], packer);
                     rest = &rest[count..];

@@ -23,12 +23,12 @@ struct WriteOut<'a> {
 }
 
 impl Tree {
-    /// Writes every node that is not on disk; afterwards the tree is clean. The caller has seen to it that as many pages are
-    /// available as nodes are dirty. Returns the root, None for the empty tree.
-    pub async fn write_out(&mut self, pages: &Pages, fold: LogAddress) -> Result<Option<NodeRef>, PageError> {
+    /// Writes every node that is not on disk, as born at `birth`; afterwards the tree is clean. The caller has seen to it that
+    /// as many pages are available as nodes are dirty. Returns the root, None for the empty tree.
+    pub async fn write_out(&mut self, pages: &Pages, birth: LogAddress) -> Result<Option<NodeRef>, PageError> {
         let Some(root) = &self.root else { return Ok(None) };
         let writer = PageWriter::new(pages, self.kind.name());
-        let mut out = WriteOut { pages, writer, kind: self.kind, owner: self.owner, birth: fold };
+        let mut out = WriteOut { pages, writer, kind: self.kind, owner: self.owner, birth };
         let reference = out.child(root).await?;
         out.writer.finish().await?;
         self.root = Some(Child::Stored(reference));
@@ -47,12 +47,8 @@ impl WriteOut<'_> {
     }
 
     async fn leaf(&mut self, leaf: &Page) -> Result<NodeRef, PageError> {
-        let newest = match self.kind {
-            TreeKind::Map => (0..leaf.len()).map(|index| leaf.extent(index).newest()).max(),
-            TreeKind::Liveness | TreeKind::Catalog => None,
-        };
         let copy = leaf.clone().map(|bytes| Buffer::from(&bytes[..]));
-        self.place(copy, 0, newest.unwrap_or(LogAddress::NONE)).await
+        self.place(copy, 0).await
     }
 
     /// Boxed, for it calls itself; once for each branch, not for each leaf.
@@ -62,17 +58,18 @@ impl WriteOut<'_> {
             for (low, child) in &branch.children {
                 children.push((*low, self.child(child).await?));
             }
-            let newest = children.iter().map(|(_, child)| child.newest).max();
+            let youngest = children.iter().map(|(_, child)| child.birth).max();
+            assert!(youngest <= Some(self.birth), "a page born at {} has a child born at {youngest:?}", self.birth);
             let page = Branch::lay_out(&children, Buffer::with_len(NODE_BYTES));
-            self.place(page, branch.level, newest.unwrap_or(LogAddress::NONE)).await
+            self.place(page, branch.level).await
         })
     }
 
-    async fn place(&mut self, mut node: Node<Buffer>, level: u8, newest: LogAddress) -> Result<NodeRef, PageError> {
+    async fn place(&mut self, mut node: Node<Buffer>, level: u8) -> Result<NodeRef, PageError> {
         let page = self.pages.allocate().ok_or(PageError::no_space(self.kind.name()))?;
         node.set_header(&NodeHeader { kind: self.kind, level, owner: self.owner, birth: self.birth, page });
         let checksum = node.checksum();
         self.writer.push(page, node.map(PageBytes::from)).await?;
-        Ok(NodeRef { page, checksum, level, newest })
+        Ok(NodeRef { page, checksum, level, birth: self.birth })
     }
 }

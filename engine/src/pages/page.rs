@@ -54,10 +54,10 @@ pub(super) fn verified(buffer: Buffer, tree: TreeKind, reference: &NodeRef) -> R
         return Err(mismatch(node.checksum(), node.checksum()));
     }
     let header = node.header();
-    if header.kind != tree || header.level != reference.level {
-        let found = format!("{} level {}", header.kind, header.level);
-        let expected = format!("{tree} level {}", reference.level);
-        let source = DecodeError::Invalid { structure: "node", field: "kind and level", found, expected };
+    if header.kind != tree || header.level != reference.level || header.birth != reference.birth {
+        let found = format!("{} level {} born at {}", header.kind, header.level, header.birth);
+        let expected = format!("{tree} level {} born at {}", reference.level, reference.birth);
+        let source = DecodeError::Invalid { structure: "node", field: "kind, level and birth", found, expected };
         return Err(PageError::Content { page, tree: tree_name, source });
     }
     Ok(node)

@@ -102,7 +102,7 @@ fn leaf(page: PageIndex, value: &[u8]) -> (Page, NodeRef) {
     writer.push(1, value);
     let mut node = writer.finish(Buffer::with_len(NODE_BYTES));
     node.set_header(&NodeHeader { kind: TreeKind::Catalog, level: 0, owner: 0, birth: LogAddress(1), page });
-    let reference = NodeRef { page, checksum: node.checksum(), level: 0, newest: LogAddress::NONE };
+    let reference = NodeRef { page, checksum: node.checksum(), level: 0, birth: LogAddress(1) };
     (node.map(PageBytes::from), reference)
 }
 
@@ -186,12 +186,14 @@ fn a_bit_that_flips_on_the_way_is_read_again() {
 }
 
 #[test]
-fn a_page_of_another_tree_or_level_is_refused() {
+fn a_page_of_another_tree_level_or_birth_is_refused() {
     on_host(async |_, pages| {
         let reference = one_on_disk(&pages, &written(&pages, 60).await);
         let error = pages.read(TreeKind::Liveness, reference).await.expect_err("it is a page of the catalog");
-        assert!(error.to_string().contains("kind and level is catalog level 0"), "{error}");
+        assert!(error.to_string().contains("kind, level and birth is catalog level 0"), "{error}");
         let error = pages.read(TreeKind::Catalog, NodeRef { level: 1, ..reference }).await;
+        assert!(error.is_err_and(|error| matches!(error, PageError::Content { .. })));
+        let error = pages.read(TreeKind::Catalog, NodeRef { birth: LogAddress(2), ..reference }).await;
         assert!(error.is_err_and(|error| matches!(error, PageError::Content { .. })));
     });
 }

@@ -138,16 +138,6 @@ impl<'a> ExtentEntry<'a> {
         };
         Self { address: self.address, count, content }
     }
-
-    /// The largest log address that the entry refers to.
-    #[inline]
-    pub fn newest(&self) -> LogAddress {
-        match self.content {
-            ExtentContent::Raw { .. } => self.address.next(self.count - 1),
-            ExtentContent::Lz4 { stored_blocks, .. } => self.address.next(u32::from(stored_blocks) - 1),
-            ExtentContent::Hole | ExtentContent::Zero => self.address,
-        }
-    }
 }
 
 /// Checksums as they lie in the page.

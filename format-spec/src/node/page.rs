@@ -105,6 +105,14 @@ impl<B: Deref<Target = [u8]>> Node<B> {
                 require(value.len() == NODE_REF_BYTES, STRUCTURE, "child", value.len(), NODE_REF_BYTES)?;
                 let child = NodeRef::decode(value)?;
                 require(child.level == level - 1, STRUCTURE, "child's level", child.level, level - 1)?;
+                let birth = LogAddress(u64_at(self.bytes(), BIRTH_AT));
+                require(
+                    child.birth <= birth,
+                    STRUCTURE,
+                    "child's birth",
+                    child.birth,
+                    format_args!("at most {birth}"),
+                )?;
             } else if kind == TreeKind::Map {
                 let extent = ExtentEntry::decode(self.value(index))?;
                 let (key, count) = (self.key(index), u64::from(extent.count));

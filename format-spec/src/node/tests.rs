@@ -29,7 +29,7 @@ fn map_leaf() -> Node<Vec<u8>> {
 fn branch() -> Node<Vec<u8>> {
     let mut writer = NodeWriter::default();
     for key in 0..100u64 {
-        let child = NodeRef { page: PageIndex(key + 1), checksum: !key as u32, level: 1, newest: LogAddress(key) };
+        let child = NodeRef { page: PageIndex(key + 1), checksum: !key as u32, level: 1, birth: LogAddress(key) };
         writer.push(key * 10, &child.encode());
     }
     let mut branch = writer.finish(vec![0; NODE_BYTES]);
@@ -55,13 +55,19 @@ fn a_page_decodes_to_what_was_written() {
     assert_eq!((0..4).map(|i| back.key(i)).collect::<Vec<_>>(), [5, 8, 40, 1 << 39]);
     let ExtentContent::Raw { checksums } = back.extent(0).content else { panic!("the first is raw") };
     assert_eq!(checksums.iter().collect::<Vec<_>>(), [0xaabb_ccdd, 1, 2]);
-    assert_eq!(back.extent(0).newest(), LogAddress(3 << 16 | 7));
-    assert_eq!(back.extent(1).newest(), LogAddress(3 << 16 | 16));
     assert_eq!([4, 5, 39, 40, u64::MAX].map(|key| back.rank(key)), [0, 1, 2, 3, 4]);
 
     let back = Node::decode(branch().into_inner()).expect("own encoding");
     assert_eq!(back.child(99).page, PageIndex(100));
     assert_eq!(back.room_used(), 100 * (ENTRY_OVERHEAD_BYTES + NODE_REF_BYTES));
+}
+
+#[test]
+fn a_branch_is_not_older_than_its_children() {
+    let born = |at: u64| forged(&branch(), |bytes| bytes[32..40].copy_from_slice(&at.to_le_bytes()));
+    assert!(Node::decode(born(99)).is_ok());
+    let error = Node::decode(born(98)).expect_err("the last child is younger").to_string();
+    assert!(error.contains("child's birth is 0:99, expected at most 0:98"), "{error}");
 }
 
 #[test]

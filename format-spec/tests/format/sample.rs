@@ -214,7 +214,7 @@ pub fn reset() -> Descriptor {
 }
 
 pub fn root(page: u64) -> NodeRef {
-    NodeRef { page: PageIndex(page), checksum: 0x00c0_ffee, level: 2, newest: LogAddress::new(SegmentId(416), 77) }
+    NodeRef { page: PageIndex(page), checksum: 0x00c0_ffee, level: 2, birth: LogAddress::new(SegmentId(416), 77) }
 }
 
 pub fn checkpoint() -> Checkpoint {
@@ -380,7 +380,7 @@ fn node_header(level: u8) -> NodeHeader {
         kind: TreeKind::Map,
         level,
         owner: 0x11ee,
-        birth: LogAddress::new(SegmentId(9), 5),
+        birth: LogAddress::new(SegmentId(417), 5),
         page: PageIndex(2048),
     }
 }
