@@ -16,7 +16,7 @@ use crate::pages::{Page, PageError, Pages};
 
 #[derive(Clone)]
 pub struct ExtentMap {
-    tree: Tree,
+    pub(super) tree: Tree,
 }
 
 /// What a merge cost.
@@ -134,7 +134,7 @@ impl ExtentMap {
 }
 
 /// The pieces of one leaf within `[from, to)`.
-fn collect(leaf: &Page, from: u64, to: u64, max: usize, found: &mut Vec<Extent>) {
+pub(super) fn collect(leaf: &Page, from: u64, to: u64, max: usize, found: &mut Vec<Extent>) {
     for index in leaf.rank(from).saturating_sub(1)..leaf.len() {
         let key = leaf.key(index);
         if key >= to || found.len() == max {

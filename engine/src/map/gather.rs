@@ -78,7 +78,7 @@ fn touching_children(parents: &[Touched], ranges: &[(u64, u64)], into: &mut Vec<
     false
 }
 
-async fn load(pages: &Pages, tree: TreeKind, place: (u64, u64, Child)) -> Result<Touched, PageError> {
+pub(super) async fn load(pages: &Pages, tree: TreeKind, place: (u64, u64, Child)) -> Result<Touched, PageError> {
     let (low, high, child) = place;
     let body = match &child {
         Child::Leaf(page) => Body::Leaf(page.clone()),

@@ -3,4 +3,5 @@
 mod merging;
 mod model;
 mod plain_tree;
+mod sharing;
 mod store;

@@ -8,7 +8,7 @@ use super::store::TestStore;
 use crate::map::{Content, Extent, ExtentMap};
 use crate::pages::PageError;
 
-fn raw(block: u64, address: u64, checksums: &[u32]) -> Extent {
+pub(super) fn raw(block: u64, address: u64, checksums: &[u32]) -> Extent {
     let content = Content::Data {
         address: LogAddress::new(SegmentId(1 + address / 8000), 1 + (address % 8000) as u32),
         encoding: Encoding::Raw,

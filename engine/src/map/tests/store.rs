@@ -68,6 +68,10 @@ impl TestStore {
         LogAddress(self.last_birth)
     }
 
+    pub(super) fn last_birth(&self) -> LogAddress {
+        LogAddress(self.last_birth)
+    }
+
     /// A new process that knows what a checkpoint recorded.
     pub(super) fn reopen(&mut self) {
         let maps = self.pages.seal_window();
