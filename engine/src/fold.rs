@@ -1,32 +1,34 @@
 //! The fold: the map is the log, read in order.
 //!
 //! One round takes everything sealed at one moment, closes the overlay's layers behind it, waits until all of it is written
-//! (the map never shows what the log does not hold), merges each line's layer into a copy of its map, publishes the copy and
+//! (the map never shows what the log does not hold), merges each line's layers into a copy of its map, publishes the copy and
 //! only then drops the layer: a reader finds each block in one of the two at any moment. Liveness changes in the same step as
 //! the root: bits are set for what the map shows now, cleared for what it shows no more.
+//!
+//! Cuts are applied in the order of the log, each when the lines that it names are merged up to it and no further.
 //!
 //! A compressed extent is live until no piece of it is left; whether one is left is asked of the map itself, over the range
 //! the extent once covered, so no count is kept that could go wrong.
 //!
 //! Nothing here is durable: that is the checkpoint's work, and recovery is this same fold from the last one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use treering_format::record::{Descriptor, Encoding};
-use treering_format::units::{BlockIndex, LogAddress, SegmentId};
+use treering_format::units::{BlockIndex, LogAddress, OrderNumber, SegmentId};
 
 use crate::canary::{self, Canary};
 use crate::error::Failure;
 use crate::line::Line;
-use crate::log::Frontier;
+use crate::log::{Frontier, Published};
 use crate::map::{Content, Extent, ExtentMap};
 use crate::overlay::{Layer, Place};
 use crate::pages::PageError;
 use crate::store::Core;
+use crate::versions::tree::NodeId;
 
-/// Blocks cleared at once when a volume goes: bounds what one merge holds in memory.
-const CLEAR_STEP_BLOCKS: u64 = 1 << 16;
+mod cuts;
 
 /// How the fold stands.
 pub(crate) struct Fold {
@@ -35,14 +37,37 @@ pub(crate) struct Fold {
     /// Bytes this process had sealed when the fold reached it.
     pub reached_bytes: u64,
     /// Catalog changes published and not folded yet.
-    pub cuts: Vec<Descriptor>,
+    pub cuts: VecDeque<Cut>,
+}
+
+/// A catalog change and its place.
+pub(crate) struct Cut {
+    pub at: Published,
+    pub change: Descriptor,
+}
+
+impl Fold {
+    /// The oldest cut up to `order`.
+    fn next_cut(&mut self, order: OrderNumber) -> Option<Cut> {
+        self.cuts.pop_front_if(|cut| cut.at.order <= order)
+    }
 }
 
 impl Core {
     /// Folds everything published so far. Any error here is final for the store: the map could not follow the log.
     pub(crate) async fn fold_round(&self) -> Result<Frontier, Rc<Failure>> {
         let _turn = self.fold_turn.take().await;
-        self.fold_to_now().await
+        let reached = self.fold_to_now().await?;
+        self.sweep_next().await?;
+        Ok(reached)
+    }
+
+    /// A slice of sweeping what was deleted. False: there is nothing to sweep. For callers that have the turn.
+    pub(crate) async fn sweep_next(&self) -> Result<bool, Rc<Failure>> {
+        if self.read_only {
+            return Ok(false);
+        }
+        self.sweep_slice().await.map_err(|error| self.map_failed(error))
     }
 
     /// The round itself, for callers that have the turn.
@@ -54,27 +79,13 @@ impl Core {
         }
         let (target, bytes) = (self.log.sealed(), self.log.sealed_bytes());
         // No waiting between the seal and here: a closed layer holds sealed pieces only.
-        let lines = self.lines.all();
-        let closed: Vec<Rc<Line>> =
-            lines.into_iter().filter(|l| l.overlay.borrow_mut().close_layer() || l.removed.get()).collect();
-        let cuts = std::mem::take(&mut self.fold.borrow_mut().cuts);
+        for line in self.lines.all() {
+            line.overlay.borrow_mut().close_layer(target.order);
+        }
         if !self.read_only && !canary::is(Canary::FoldAheadOfDurability) {
             self.log.wait_written(target).await?;
         }
-        for line in &closed {
-            if !line.removed.get() {
-                let merged = self.merge_line(line).await;
-                merged.map_err(|error| self.map_failed(error))?;
-            }
-        }
-        for cut in &cuts {
-            let removed = self.catalog.borrow_mut().fold(cut);
-            if let Some(id) = removed
-                && let Some(line) = self.lines.remove(id)
-            {
-                self.clear_line(&line).await.map_err(|error| self.map_failed(error))?;
-            }
-        }
+        self.fold_up_to(target.order).await.map_err(|error| self.map_failed(error))?;
         {
             let mut fold = self.fold.borrow_mut();
             fold.reached = target;
@@ -86,16 +97,35 @@ impl Core {
         Ok(target)
     }
 
-    /// Merges the oldest closed layer of a line.
-    async fn merge_line(&self, line: &Line) -> Result<(), PageError> {
-        let changes = match line.overlay.borrow().oldest_closed() {
-            Some(layer) => changes_of(layer),
-            None => return Ok(()),
-        };
+    async fn fold_up_to(&self, order: OrderNumber) -> Result<(), PageError> {
+        loop {
+            let cut = self.fold.borrow_mut().next_cut(order);
+            let Some(cut) = cut else { break };
+            self.apply_cut(&cut).await?;
+        }
+        for line in self.lines.all() {
+            self.merge_up_to(&line, order).await?;
+        }
+        Ok(())
+    }
+
+    /// Merges a line's closed layers up to an operation, each by itself.
+    async fn merge_up_to(&self, line: &Line, order: OrderNumber) -> Result<(), PageError> {
+        loop {
+            let oldest = line.overlay.borrow().oldest_closed(order);
+            let Some(layer) = oldest else { return Ok(()) };
+            self.merge_layer(line, &layer).await?;
+        }
+    }
+
+    async fn merge_layer(&self, line: &Line, layer: &Layer) -> Result<(), PageError> {
+        let changes = changes_of(layer);
+        let node = NodeId::Head(line.id);
+        let page_floor = self.versions.tree().page_floor(node);
         let mut map = line.map.borrow().clone();
         let mut displaced = Vec::new();
-        map.merge(&self.pages, self.disk.io(), &changes, None, &mut |extent| displaced.push(extent)).await?;
-        let dead = self.dead_runs(&map, displaced).await?;
+        map.merge(&self.pages, self.disk.io(), &changes, page_floor, &mut |extent| displaced.push(extent)).await?;
+        let dead = self.dead_runs(node, &map, displaced).await?;
         let born = born_runs(&changes);
         let touched: BTreeSet<SegmentId> = born.iter().chain(&dead).map(|(address, _)| address.segment()).collect();
         self.segments.load_bits(&self.pages, touched.into_iter()).await?;
@@ -116,36 +146,14 @@ impl Core {
         self.pages.check_consistent()
     }
 
-    /// Releases everything that a removed volume's map showed, in steps.
-    async fn clear_line(&self, line: &Line) -> Result<(), PageError> {
-        let mut map = line.map.borrow().clone();
-        let mut from = 0;
-        loop {
-            let next = map.lookup(&self.pages, BlockIndex(from), BlockIndex(u64::MAX), 1).await?;
-            let Some(first) = next.first() else { break };
-            let begin = first.block.0;
-            let end = begin.saturating_add(first.count.max(CLEAR_STEP_BLOCKS));
-            let hole = Extent {
-                block: BlockIndex(begin),
-                count: end - begin,
-                content: Content::Hole { address: self.fold.borrow().reached.address },
-            };
-            let mut displaced = Vec::new();
-            map.merge(&self.pages, self.disk.io(), &[hole], None, &mut |extent| displaced.push(extent)).await?;
-            let dead = self.dead_runs(&map, displaced).await?;
-            let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
-            self.segments.load_bits(&self.pages, touched.into_iter()).await?;
-            for (address, blocks) in dead {
-                self.segments.clear(address, blocks)?;
-            }
-            from = end;
-        }
-        map.release_all(&self.pages).await?;
-        self.pages.check_consistent()
-    }
-
-    /// The runs of blocks that no piece of the map shows any more, now that these pieces were displaced from it.
-    async fn dead_runs(&self, map: &ExtentMap, displaced: Vec<Extent>) -> Result<Vec<(LogAddress, u32)>, PageError> {
+    /// The runs of blocks that a head's map shows no more, now that these pieces were displaced from it, and that no version
+    /// it goes on from shows.
+    async fn dead_runs(
+        &self,
+        node: NodeId,
+        map: &ExtentMap,
+        displaced: Vec<Extent>,
+    ) -> Result<Vec<(LogAddress, u32)>, PageError> {
         let mut dead = Vec::new();
         let mut compressed: BTreeMap<LogAddress, (u64, u64, u32)> = BTreeMap::new();
         for extent in displaced {
@@ -153,10 +161,12 @@ impl Core {
                 continue;
             };
             match encoding {
-                Encoding::Raw => dead.push((address, extent.count as u32)),
+                Encoding::Raw => self.owned_runs(node, extent.block.0, address, extent.count as u32, &mut dead),
                 Encoding::Lz4 => {
                     let start = extent.block.0 - u64::from(offset);
-                    compressed.insert(address, (start, u64::from(extent_blocks), u32::from(stored_blocks)));
+                    if address > self.entry_floor(node, start) {
+                        compressed.insert(address, (start, u64::from(extent_blocks), u32::from(stored_blocks)));
+                    }
                 }
             }
         }
@@ -170,8 +180,29 @@ impl Core {
         Ok(dead)
     }
 
+    /// The parts of a raw run that are the node's to free. The floor is one but where the cursor of a sweep stands inside.
+    fn owned_runs(&self, node: NodeId, block: u64, address: LogAddress, count: u32, dead: &mut Vec<(LogAddress, u32)>) {
+        let tree = self.versions.tree();
+        let floors = [0, count - 1].map(|i| tree.entry_floor(node, block + u64::from(i)));
+        if floors[0] == floors[1] && (address > floors[0]) == (address.next(count - 1) > floors[0]) {
+            if address > floors[0] {
+                dead.push((address, count));
+            }
+            return;
+        }
+        let owned = (0..count).filter(|i| address.next(*i) > tree.entry_floor(node, block + u64::from(*i)));
+        dead.extend(owned.map(|i| (address.next(i), 1)));
+    }
+
+    /// Data that starts at block `start` with an address at or below it is not the node's to free.
+    fn entry_floor(&self, node: NodeId, start: u64) -> LogAddress {
+        self.versions.tree().entry_floor(node, start)
+    }
+
     fn count_dirty(&self) {
-        let maps: usize = self.lines.all().iter().map(|l| l.map.borrow().dirty_nodes()).sum();
+        let lines = self.lines.all();
+        let own = lines.iter().filter(|line| !line.borrowed.get());
+        let maps: usize = own.map(|line| line.map.borrow().dirty_nodes()).sum();
         self.pressure.dirty_nodes.set(maps as u64);
     }
 

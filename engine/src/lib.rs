@@ -12,8 +12,8 @@
 //! | `check` | recomputes liveness and pages from the roots |
 //! | `catalog` | dots, volumes, names: published and folded |
 //! | `volume` | read, write, zero, flush, size: all that a server sees |
-//! | `fold` | the log merged into the maps, liveness with it |
-//! | `versions` | what volumes were at past cuts, and what belongs to whom |
+//! | `fold` | the log merged into the maps, liveness with it; cuts where they stand in the log |
+//! | `versions` | what volumes were at past cuts, and which blocks and pages belong to whom |
 //! | `line`, `overlay` | what is published and not folded |
 //! | `log` | arena, publish, seal, sync, admission, replay |
 //! | `segments` | slots, liveness, what may be used again |

@@ -52,6 +52,8 @@ pub struct Limits {
     pub checkpoint_log_bytes: u64,
     /// Log since the last fold that makes the next one due.
     pub fold_log_bytes: u64,
+    /// Cuts not folded that make the next fold due: each may add a layer that reads look through.
+    pub fold_cuts: u64,
     /// Unsealed payload that is written without waiting for a flush.
     pub record_bytes: u64,
     /// Age at which an unsealed record is written without waiting for a flush.
@@ -73,6 +75,7 @@ impl Default for Limits {
             data_cache_bytes: 512 << 20,
             checkpoint_log_bytes: 512 << 20,
             fold_log_bytes: 192 << 20,
+            fold_cuts: 64,
             record_bytes: 1 << 20,
             record_age_ns: 1_000_000_000,
             unsynced_bytes: 64 << 20,

@@ -10,6 +10,7 @@ use treering_io::Notify;
 use crate::compress::Compression;
 use crate::map::ExtentMap;
 use crate::overlay::Overlay;
+use crate::versions::Look;
 
 pub(crate) struct Line {
     pub id: LineId,
@@ -18,6 +19,8 @@ pub(crate) struct Line {
     pub map: RefCell<ExtentMap>,
     pub compression: RefCell<Compression>,
     pub removed: Cell<bool>,
+    /// Forked from a version, and the fold has not reached the fork: map and base layers are the source's, not its own.
+    pub borrowed: Cell<bool>,
     merges: RefCell<Vec<Merge>>,
     merge_done: Notify,
 }
@@ -31,12 +34,22 @@ struct Merge {
 
 impl Line {
     pub(crate) fn new(id: LineId, map: ExtentMap, compression: Compression) -> Rc<Line> {
+        Line::begin(id, Overlay::new(), map, compression, false)
+    }
+
+    /// It begins with what a version shows.
+    pub(crate) fn fork(id: LineId, source: Look, compression: Compression) -> Rc<Line> {
+        Line::begin(id, Overlay::over(source.layers), source.map, compression, true)
+    }
+
+    fn begin(id: LineId, overlay: Overlay, map: ExtentMap, compression: Compression, borrowed: bool) -> Rc<Line> {
         Rc::new(Line {
             id,
-            overlay: RefCell::new(Overlay::new()),
+            overlay: RefCell::new(overlay),
             map: RefCell::new(map),
             compression: RefCell::new(compression),
             removed: Cell::new(false),
+            borrowed: Cell::new(borrowed),
             merges: RefCell::default(),
             merge_done: Notify::new(),
         })

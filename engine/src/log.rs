@@ -65,6 +65,14 @@ impl Frontier {
     }
 }
 
+/// Where a cut lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub order: OrderNumber,
+    /// The last address of its record: everything that was published before it is at or below.
+    pub position: LogAddress,
+}
+
 /// The log of an open store. A handle: clones share the one log.
 #[derive(Clone)]
 pub(crate) struct Log {
@@ -245,10 +253,10 @@ impl Log {
     }
 
     /// Publishes a change of the catalog. It is a cut: it closes the record behind everything published so far.
-    pub(crate) fn publish_cut(&self, cut: Descriptor) -> OrderNumber {
+    pub(crate) fn publish_cut(&self, cut: Descriptor) -> Published {
         let order = self.shared.state.borrow_mut().publish(LineId(0), 0, 0, EntryKind::Cut, 0);
         self.seal(Some(cut));
-        order
+        Published { order, position: self.sealed().address }
     }
 
     /// The newest published operation.

@@ -2,15 +2,15 @@
 //!
 //! It keeps two things true: a read that asks the overlay first and the map second sees the newest published content of each
 //! block; and the newest layer holds at most one piece for each block, so that a rewrite absorbs what it replaces *only
-//! inside the same layer*. Layers are closed by the fold (and, later, by each cut); a closed layer never changes again, but
-//! for the pieces of it that the seal names. What is absorbed never reaches the map, and liveness is set by the fold when it
+//! inside the same layer*. Layers are closed by the fold and by each cut that freezes the line; a closed layer is sealed and never
+//! changes again, so the version that was frozen may share it. What is absorbed never reaches the map, and liveness is set by the fold when it
 //! inserts into the map: an absorbed piece leaves nothing behind that could leak.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use treering_format::record::Encoding;
-use treering_format::units::LogAddress;
+use treering_format::units::{LogAddress, OrderNumber};
 
 #[cfg(test)]
 mod tests;
@@ -147,67 +147,112 @@ impl Layer {
     }
 }
 
-/// The layers of one line, oldest first; the last one takes new writes.
-#[derive(Debug)]
+/// The layers of one line: what it shows above its map.
+#[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    layers: VecDeque<Layer>,
+    /// Of a fork whose source is not folded yet: what it shows below all of its own. Oldest first.
+    base: Vec<Rc<Layer>>,
+    /// Oldest first. Frozen versions that are not folded yet share them.
+    closed: VecDeque<Closed>,
+    /// Takes new writes.
+    active: Layer,
+}
+
+/// A layer that takes no more writes.
+#[derive(Debug)]
+struct Closed {
+    /// The operation that it was closed behind: everything in it is at or below.
+    upto: OrderNumber,
+    layer: Rc<Layer>,
 }
 
 impl Overlay {
     pub(crate) fn new() -> Overlay {
-        Overlay { layers: VecDeque::from([Layer::default()]) }
+        Overlay::default()
+    }
+
+    /// Of a fork: it begins with what its source shows above the source's map.
+    pub(crate) fn over(base: Vec<Rc<Layer>>) -> Overlay {
+        Overlay { base, ..Overlay::default() }
     }
 
     pub(crate) fn active(&mut self) -> &mut Layer {
-        self.layers.back_mut().expect("an overlay has an active layer")
+        &mut self.active
     }
 
-    /// Closes the active layer. Every piece in it must be sealed: a closed layer is merged without another look.
-    pub(crate) fn close_layer(&mut self) -> bool {
-        if self.active().is_empty() {
-            return false;
+    /// Closes the active layer behind operation `upto`. Every piece in it must be sealed: a closed layer is merged, and shared
+    /// with versions, without another look.
+    pub(crate) fn close_layer(&mut self, upto: OrderNumber) {
+        if self.active.is_empty() {
+            return;
         }
-        debug_assert!(self.active().pieces().all(|p| !p.place.is_unsealed()), "a layer closes behind the seal");
-        self.layers.push_back(Layer::default());
-        true
+        assert!(self.active.pieces().all(|p| !p.place.is_unsealed()), "a layer closes behind the seal");
+        assert!(self.closed.back().is_none_or(|before| before.upto < upto), "layers close in order");
+        self.closed.push_back(Closed { upto, layer: Rc::new(std::mem::take(&mut self.active)) });
     }
 
-    /// The oldest layer, if it is closed.
-    pub(crate) fn oldest_closed(&self) -> Option<&Layer> {
-        if self.layers.len() > 1 { self.layers.front() } else { None }
+    /// The oldest closed layer, if nothing in it is newer than `upto`.
+    pub(crate) fn oldest_closed(&self, upto: OrderNumber) -> Option<Rc<Layer>> {
+        self.closed.front().filter(|closed| closed.upto <= upto).map(|closed| Rc::clone(&closed.layer))
     }
 
     /// Forgets the oldest closed layer: the map shows its content now.
     pub(crate) fn drop_oldest(&mut self) {
-        assert!(self.layers.len() > 1, "only a closed layer may go");
-        self.layers.pop_front();
+        assert!(self.closed.pop_front().is_some(), "only a closed layer may go");
+    }
+
+    /// Forgets everything: the volume was removed, and what was never merged was never live.
+    pub(crate) fn drop_all(&mut self) {
+        *self = Overlay::new();
+    }
+
+    /// Forgets the source's layers: the map shows their content now.
+    pub(crate) fn drop_base(&mut self) {
+        self.base.clear();
+    }
+
+    /// What is shown above the map, oldest first, for a version that is frozen here.
+    pub(crate) fn frozen(&self) -> Vec<Rc<Layer>> {
+        assert!(self.active.is_empty(), "a version is frozen behind closed layers");
+        self.base.iter().chain(self.closed.iter().map(|closed| &closed.layer)).cloned().collect()
     }
 
     /// The newest content of `[from, to)`: found pieces and the gaps between them, both in block order.
     pub(crate) fn lookup(&self, from: u64, to: u64) -> (Vec<Piece>, Vec<(u64, u64)>) {
-        let mut found = Vec::new();
-        let mut gaps = vec![(from, to)];
-        for layer in self.layers.iter().rev() {
-            if layer.is_empty() || gaps.is_empty() {
-                continue;
-            }
-            let mut rest = Vec::new();
-            for (from, to) in gaps {
-                let mut at = from;
-                for piece in layer.overlapping(from, to) {
-                    if piece.block > at {
-                        rest.push((at, piece.block));
-                    }
-                    at = piece.end();
-                    found.push(piece);
-                }
-                if at < to {
-                    rest.push((at, to));
-                }
-            }
-            gaps = rest;
-        }
-        found.sort_unstable_by_key(|p| p.block);
-        (found, gaps)
+        let closed = self.closed.iter().rev().map(|closed| &*closed.layer);
+        let base = self.base.iter().rev().map(|layer| &**layer);
+        lookup_in(std::iter::once(&self.active).chain(closed).chain(base), from, to)
     }
+}
+
+/// The newest content of `[from, to)` in these layers: found pieces and the gaps between them, both in block order.
+pub(crate) fn lookup_in<'a>(
+    newest_first: impl Iterator<Item = &'a Layer>,
+    from: u64,
+    to: u64,
+) -> (Vec<Piece>, Vec<(u64, u64)>) {
+    let mut found = Vec::new();
+    let mut gaps = vec![(from, to)];
+    for layer in newest_first.filter(|layer| !layer.is_empty()) {
+        if gaps.is_empty() {
+            break;
+        }
+        let mut rest = Vec::new();
+        for (from, to) in gaps {
+            let mut at = from;
+            for piece in layer.overlapping(from, to) {
+                if piece.block > at {
+                    rest.push((at, piece.block));
+                }
+                at = piece.end();
+                found.push(piece);
+            }
+            if at < to {
+                rest.push((at, to));
+            }
+        }
+        gaps = rest;
+    }
+    found.sort_unstable_by_key(|p| p.block);
+    (found, gaps)
 }

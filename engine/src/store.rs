@@ -26,6 +26,7 @@ use crate::pages::Pages;
 use crate::readers::Readers;
 use crate::segments::{Segments, SlotCounts};
 use crate::turn::Turn;
+use crate::versions::Versions;
 
 mod background;
 mod checkpoint;
@@ -60,7 +61,10 @@ pub(crate) struct Core {
     pub cache: DataCache,
     pub readers: Readers,
     pub catalog: SharedCatalog,
+    pub versions: Versions,
     pub catalog_tree: RefCell<Tree>,
+    /// The same entries on pages of their own.
+    pub catalog_mirror: RefCell<Tree>,
     pub fold: RefCell<Fold>,
     pub fold_turn: Turn,
     pub verbs_turn: Turn,

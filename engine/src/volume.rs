@@ -14,6 +14,7 @@ use crate::disk::BLOCK;
 use crate::error::VolumeError;
 use crate::line::Line;
 use crate::store::Core;
+use crate::versions::Source;
 
 mod read;
 mod status;
@@ -31,10 +32,30 @@ pub enum Zeroing {
 
 /// What all handles of one volume share.
 pub(crate) struct VolumeState {
-    pub line: Rc<Line>,
+    pub source: Source,
     pub size: Cell<u64>,
     /// Handles that clients hold.
     pub users: Cell<usize>,
+}
+
+impl VolumeState {
+    /// The line that takes what is written.
+    pub(crate) fn head(&self) -> Result<&Rc<Line>, VolumeError> {
+        match &self.source {
+            Source::Head(line) => Ok(line),
+            Source::Frozen(_) => Err(VolumeError::Frozen),
+        }
+    }
+
+    pub(crate) fn mark_removed(&self) {
+        if let Source::Head(line) = &self.source {
+            line.removed.set(true);
+        }
+    }
+
+    fn is_removed(&self) -> bool {
+        matches!(&self.source, Source::Head(line) if line.removed.get())
+    }
 }
 
 /// A handle of one volume of an open store.
@@ -73,7 +94,7 @@ impl Volume {
             return Ok(Buffer::zeroed(0));
         }
         let (from, to) = blocks_of(offset, len as u64);
-        let mut whole = self.core.read_blocks(&self.state.line, from, to).await?;
+        let mut whole = self.core.read_blocks(&self.state.source, from, to).await?;
         let start = (offset - from * BLOCK) as usize;
         if start == 0 {
             whole.truncate(len);
@@ -100,7 +121,7 @@ impl Volume {
                 let bytes = ((end - at) / BLOCK * BLOCK).min(chunk);
                 self.core.admit(bytes / BLOCK).await?;
                 self.check_range(at, bytes)?;
-                order = self.core.log.publish_data(&self.state.line, at / BLOCK, &rest[..bytes as usize]);
+                order = self.core.log.publish_data(self.state.head()?, at / BLOCK, &rest[..bytes as usize]);
                 bytes
             };
             at += taken;
@@ -129,7 +150,7 @@ impl Volume {
                 self.check_range(first, last - first)?;
                 let (block, count) = (first / BLOCK, (last - first) / BLOCK);
                 let allocated = zeroing == Zeroing::Allocated;
-                order = self.core.log.publish_blank(&self.state.line, block, count, allocated);
+                order = self.core.log.publish_blank(self.state.head()?, block, count, allocated);
             }
             if last < end {
                 order = self.merge_into_block(last, &zeros[..(end - last) as usize]).await?;
@@ -155,7 +176,7 @@ impl Volume {
         while at < offset + len {
             let bytes = step.min(offset + len - at);
             let (from, to) = blocks_of(at, bytes);
-            self.core.read_blocks(&self.state.line, from, to).await?;
+            self.core.read_blocks(&self.state.source, from, to).await?;
             at += bytes;
         }
         Ok(())
@@ -166,16 +187,16 @@ impl Volume {
     async fn merge_into_block(&self, offset: u64, bytes: &[u8]) -> Result<OrderNumber, VolumeError> {
         let block = offset / BLOCK;
         let within = (offset % BLOCK) as usize;
-        let guard = self.state.line.begin_merge(block, block + 1).await;
+        let guard = self.state.head()?.begin_merge(block, block + 1).await;
         loop {
             guard.take_disturbed();
-            let mut whole = self.core.read_blocks(&self.state.line, block, block + 1).await?;
+            let mut whole = self.core.read_blocks(&self.state.source, block, block + 1).await?;
             whole[within..within + bytes.len()].copy_from_slice(bytes);
             self.core.admit(1).await?;
             // Admission may have waited, and the volume may have shrunk or gone meanwhile.
             self.check_range(offset, bytes.len() as u64)?;
             if !guard.take_disturbed() {
-                return Ok(self.core.log.publish_data(&self.state.line, block, &whole));
+                return Ok(self.core.log.publish_data(self.state.head()?, block, &whole));
             }
         }
     }
@@ -193,13 +214,14 @@ impl Volume {
         if offset.checked_add(len).is_none_or(|end| end > size) {
             return Err(VolumeError::OutOfRange { offset, len, size });
         }
-        if self.state.line.removed.get() { Err(VolumeError::Removed) } else { Ok(()) }
+        if self.state.is_removed() { Err(VolumeError::Removed) } else { Ok(()) }
     }
 
     fn check_writable(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
         if self.core.read_only {
             return Err(VolumeError::ReadOnly);
         }
+        self.state.head()?;
         self.check_range(offset, len)?;
         self.core.health.check()?;
         Ok(())

@@ -190,7 +190,10 @@ impl State {
                 }
             }
             Change::RemoveVolume { volume } => drop(self.volumes.remove(volume)),
-            Change::RemoveDot { name } => drop(self.dots.remove(name)),
+            Change::RemoveDot { name } => {
+                self.dots.remove(name);
+                self.volumes.retain(|_, volume| volume.dot != *name);
+            }
         }
     }
 

@@ -105,6 +105,7 @@ impl Scenario {
             data_cache_bytes: random.scale(8, 512) * BLOCK,
             checkpoint_log_bytes: random.scale(32, 4096) * BLOCK,
             fold_log_bytes: random.scale(8, 1024) * BLOCK,
+            fold_cuts: random.scale(1, 32),
             record_bytes: record_blocks * BLOCK,
             record_age_ns: random.scale(1_000_000, 1_000_000_000),
             unsynced_bytes: random.scale(16, 1024) * BLOCK,

@@ -112,6 +112,16 @@ impl ExtentMap {
         self.tree.dirty_nodes()
     }
 
+    /// The same content, whose new nodes will name another line.
+    pub fn owned_by(&self, owner: u64) -> ExtentMap {
+        ExtentMap { tree: Tree { owner, ..self.tree.clone() } }
+    }
+
+    /// The root's page, if there is one that holds the tree as it is.
+    pub fn stored_root(&self) -> Option<NodeRef> {
+        self.tree.stored_root()
+    }
+
     /// The tree as it is now.
     pub fn tree(&self) -> Tree {
         self.tree.clone()
@@ -128,6 +138,7 @@ impl ExtentMap {
     }
 
     /// See `Tree::release_all`.
+    #[cfg(test)]
     pub async fn release_all(&mut self, pages: &Pages) -> Result<(), PageError> {
         self.tree.release_all(pages).await
     }

@@ -76,6 +76,13 @@ impl Tree {
         Ok(())
     }
 
+    pub(super) fn stored_root(&self) -> Option<NodeRef> {
+        match &self.root {
+            Some(Child::Stored(reference)) => Some(*reference),
+            _ => None,
+        }
+    }
+
     /// Nodes that `write_out` has to find a page for.
     pub fn dirty_nodes(&self) -> usize {
         self.dirty

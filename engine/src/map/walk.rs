@@ -34,6 +34,7 @@ impl Tree {
     }
 
     /// Releases every page. What the values refer to is the caller's business. If a page can't be read, none is released.
+    #[cfg(test)]
     pub async fn release_all(&mut self, pages: &Pages) -> Result<(), PageError> {
         let mut all = Vec::new();
         self.pages_in_use(pages, &mut |page| all.push(page)).await?;

@@ -41,7 +41,7 @@ proptest! {
         let mut overlay = Overlay::new();
         // Layers of the model, oldest first; the last takes what is new.
         let mut model: Vec<BTreeMap<u64, Shown>> = vec![BTreeMap::new()];
-        let mut position = 0;
+        let (mut position, mut closes) = (0, 0);
         for step in steps {
             match step {
                 Step::Data { block, count } => {
@@ -59,22 +59,56 @@ proptest! {
                 }
                 Step::Close => {
                     let filled = !model.last().unwrap().is_empty();
-                    prop_assert_eq!(overlay.close_layer(), filled);
+                    closes += 1;
+                    overlay.close_layer(OrderNumber(closes));
                     if filled {
                         model.push(BTreeMap::new());
                     }
                 }
                 Step::DropOldest if model.len() > 1 => {
-                    prop_assert!(overlay.oldest_closed().is_some());
+                    prop_assert!(overlay.oldest_closed(OrderNumber(closes)).is_some());
                     overlay.drop_oldest();
                     model.remove(0);
                 }
-                Step::DropOldest => prop_assert!(overlay.oldest_closed().is_none()),
+                Step::DropOldest => prop_assert!(overlay.oldest_closed(OrderNumber(closes)).is_none()),
             }
             check(&overlay, &model, 0, BLOCKS)?;
             check(&overlay, &model, 7, 41)?;
         }
     }
+}
+
+#[test]
+fn a_version_and_a_fork_of_it_go_on_showing_what_was_frozen() {
+    let piece = |block, position| Piece { block, count: 1, place: sealed(position, 1) };
+    let mut overlay = Overlay::new();
+    overlay.active().insert(piece(0, 10));
+    overlay.close_layer(OrderNumber(1));
+    overlay.active().insert(piece(1, 11));
+    overlay.close_layer(OrderNumber(2));
+    let version = overlay.frozen();
+    overlay.active().insert(piece(0, 20));
+    overlay.close_layer(OrderNumber(3));
+
+    let mut fork = Overlay::over(version.clone());
+    fork.active().insert(piece(1, 31));
+    fork.close_layer(OrderNumber(4));
+    let shown = |pieces: Vec<Piece>| -> Vec<u64> {
+        let position = |p: Piece| if let Place::Log { position, .. } = p.place { position } else { 0 };
+        pieces.into_iter().map(position).collect()
+    };
+    assert_eq!(shown(overlay.lookup(0, 2).0), [20, 11]);
+    assert_eq!(shown(fork.lookup(0, 2).0), [10, 31]);
+
+    assert!(overlay.oldest_closed(OrderNumber(0)).is_none());
+    for left in [2, 1, 0] {
+        assert!(overlay.oldest_closed(OrderNumber(3)).is_some());
+        overlay.drop_oldest();
+        assert_eq!(overlay.frozen().len(), left);
+    }
+    fork.drop_base();
+    assert_eq!(shown(fork.lookup(0, 2).0), [31]);
+    assert_eq!(shown(lookup_in(version.iter().rev().map(|layer| &**layer), 0, 2).0), [10, 11]);
 }
 
 /// Data whose block i is known by arena position `position` + i, wherever the piece is cut.

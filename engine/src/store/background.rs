@@ -1,5 +1,5 @@
-//! Background work of an open store: folding and checkpoints when they are due, records that grow old, slots zero-written
-//! and arena touched ahead, and the attestation of what is durable. Each loop ends when the store fails; all end when the last handle goes.
+//! Background work of an open store: folding, checkpoints and sweeps when they are due, records that grow old, slots zero-written
+//! and arena touched ahead, the attestation of what is durable, and the removal of what has expired. Each loop ends when the store fails; all end when the last handle goes.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,10 +8,13 @@ use treering_io::{Buffer, Durability, Task, WriteBuffer};
 
 use crate::disk::BLOCK;
 use crate::map::NODE_MEMORY_BYTES;
-use crate::store::Core;
+use crate::store::{Core, Store};
 
 /// How often the loops look for work that nobody announced.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How often expiry is looked at.
+const EXPIRY_TICK: Duration = Duration::from_secs(1);
 
 /// Zeros written at once.
 const ZERO_BYTES: u64 = 1 << 20;
@@ -20,13 +23,29 @@ pub(crate) fn start(core: &Rc<Core>) -> Vec<Task<()>> {
     let io = core.disk.io();
     let (fold, age, ahead, attest) = (Rc::clone(core), Rc::clone(core), Rc::clone(core), Rc::clone(core));
     let log = core.log.clone();
+    let expire = Store { core: Rc::clone(core), _background: Rc::default() };
     vec![
         io.spawn(async move { log.touch_ahead().await }),
         io.spawn(async move { fold.keep_folding().await }),
         io.spawn(async move { age.log.keep_moving().await }),
         io.spawn(async move { ahead.keep_zeroed_ahead().await }),
         io.spawn(async move { attest.keep_attesting().await }),
+        io.spawn(async move { keep_expiring(expire).await }),
     ]
+}
+
+/// Removes snapshots and dots when their time is over.
+async fn keep_expiring(store: Store) {
+    loop {
+        store.core.disk.io().sleep(EXPIRY_TICK).await;
+        if store.core.health.check().is_err() {
+            return;
+        }
+        // What is in use or cannot be removed now is looked at again.
+        if let Err(error) = store.remove_expired().await {
+            tracing::debug!("removing what has expired: {error}");
+        }
+    }
 }
 
 impl Core {
@@ -49,6 +68,9 @@ impl Core {
                 let _ = self.write_checkpoint().await;
             } else if fold {
                 let _ = self.fold_round().await;
+            } else if self.versions.tree().waiting() > 0 {
+                let _turn = self.fold_turn.take().await;
+                let _ = self.sweep_next().await;
             } else {
                 self.disk.io().timeout(TICK, wake).await;
             }

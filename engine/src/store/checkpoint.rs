@@ -5,10 +5,11 @@
 //! durable *and* every read that could still be on its way there has ended. An error anywhere leaves the last checkpoint as it
 //! was, and stops the store.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use treering_format::catalog::CatalogKey;
 use treering_format::checkpoint::{Checkpoint, CheckpointHeader};
+use treering_format::node::NodeRef;
 use treering_format::superblock::{CheckpointRef, MountEntry};
 use treering_format::units::{
     CheckpointSequence, ContainerId, DotId, LineId, OrderNumber, RecordSequence, SlotIndex, SnapshotId, VersionId,
@@ -45,6 +46,7 @@ impl Core {
         let _turn = self.fold_turn.take().await;
         self.pressure.checkpoint.set(false);
         let reached = self.fold_to_now().await?;
+        self.sweep_next().await?;
         if !canary::is(Canary::FoldAheadOfDurability) {
             self.log.persist(reached.order).await?;
         }
@@ -84,10 +86,10 @@ impl Core {
         older: &CheckpointRef,
     ) -> Result<CheckpointRef, PageError> {
         self.segments.settle(&self.pages, &reached, sequence).await?;
-        let lines = self.lines.all();
+        let lines: Vec<_> = self.lines.all().into_iter().filter(|line| !line.borrowed.get()).collect();
         let dirty: usize = lines.iter().map(|l| l.map.borrow().dirty_nodes()).sum();
         self.ensure_pages(dirty as u64)?;
-        let mut changed_lines = Vec::new();
+        let mut roots = HashMap::new();
         for line in lines {
             if line.map.borrow().dirty_nodes() == 0 {
                 continue;
@@ -95,17 +97,21 @@ impl Core {
             let mut map = line.map.borrow().clone();
             let root = map.write_out(&self.pages, reached.address).await?;
             *line.map.borrow_mut() = map;
-            changed_lines.push((line.id, root));
+            roots.insert(line.id, root);
         }
 
-        let mut catalog = self.catalog_tree.borrow().clone();
-        let changes = self.catalog_changes(&changed_lines);
+        let changes = self.catalog_changes(&roots);
+        let (mut catalog, mut mirror) = (self.catalog_tree.borrow().clone(), self.catalog_mirror.borrow().clone());
         catalog.apply(&self.pages, &changes).await?;
+        mirror.apply(&self.pages, &changes).await?;
         let mut liveness = self.segments.tree();
-        self.ensure_pages((catalog.dirty_nodes() + liveness.dirty_nodes()) as u64)?;
+        let dirty = catalog.dirty_nodes() + mirror.dirty_nodes() + liveness.dirty_nodes();
+        self.ensure_pages(dirty as u64)?;
         let catalog_root = catalog.write_out(&self.pages, reached.address).await?;
+        let catalog_mirror_root = mirror.write_out(&self.pages, reached.address).await?;
         let liveness_root = liveness.write_out(&self.pages, reached.address).await?;
         *self.catalog_tree.borrow_mut() = catalog;
+        *self.catalog_mirror.borrow_mut() = mirror;
         self.segments.set_tree(liveness);
         self.pressure.dirty_nodes.set(0);
 
@@ -118,7 +124,7 @@ impl Core {
         let (blob_page, blob_pages) = self.room_for_blob()?;
         let page_maps = self.pages.seal_window();
         let header = {
-            let catalog = self.catalog.borrow();
+            let next = self.catalog.borrow().next;
             CheckpointHeader {
                 store_id: self.superblock.current().store_id,
                 sequence,
@@ -127,13 +133,13 @@ impl Core {
                 liveness_root,
                 next_segment: self.log.next_segment(),
                 next_order: OrderNumber(reached.order.0 + 1),
-                next_volume: VolumeId(catalog.next_volume),
-                next_dot: DotId(catalog.next_dot),
-                next_line: LineId(catalog.next_line),
-                next_version: VersionId(1),
-                next_snapshot: SnapshotId(1),
+                next_volume: VolumeId(next.volume),
+                next_dot: DotId(next.dot),
+                next_line: LineId(next.line),
+                catalog_mirror_root,
+                next_version: VersionId(next.version),
+                next_snapshot: SnapshotId(next.snapshot),
                 next_container: ContainerId(1),
-                ..CheckpointHeader::default()
             }
         };
         let blob = Checkpoint { header, slots: self.segments.freeze(sequence), page_maps }.encode();
@@ -158,30 +164,18 @@ impl Core {
         })
     }
 
-    /// Values of the catalog tree that changed: entries the fold changed, and volumes whose map has a new root.
-    fn catalog_changes(
-        &self,
-        roots: &[(LineId, Option<treering_format::node::NodeRef>)],
-    ) -> Vec<(u64, Option<Vec<u8>>)> {
-        let mut catalog = self.catalog.borrow_mut();
-        let folded = &mut catalog.folded;
-        for (id, entry) in folded.volumes.iter_mut() {
-            if let Some((_, root)) = roots.iter().find(|(line, _)| *line == entry.line) {
-                entry.root = *root;
-                folded.changed.insert(CatalogKey::Volume(*id));
-            }
-        }
-        let changed = std::mem::take(&mut folded.changed);
-        let value = |key: &CatalogKey| match key {
-            CatalogKey::Dot(id) => folded.dots.get(id).map(|e| e.encode()),
-            CatalogKey::Volume(id) => folded.volumes.get(id).map(|e| e.encode()),
-            CatalogKey::Version(_) | CatalogKey::Line(_) | CatalogKey::Snapshot(_) => None,
-        };
-        changed.iter().map(|key| (key.encode(), value(key))).collect()
+    /// Entries of the catalog that changed, and of volumes whose map has a new root.
+    fn catalog_changes(&self, roots: &HashMap<LineId, Option<NodeRef>>) -> Vec<(u64, Option<Vec<u8>>)> {
+        let parent = |line| self.versions.parent_of_head(line);
+        let mut changed = self.catalog.borrow_mut().folded.take_changed(|line| roots.get(&line).copied(), parent);
+        changed.extend(self.versions.take_changed());
+        let mut changes: Vec<_> = changed.into_iter().map(|(key, value)| (key.encode(), value)).collect();
+        changes.sort_unstable_by_key(|(key, _)| *key);
+        changes
     }
 
     /// Sees to it that `pages` pages can be allocated.
-    fn ensure_pages(&self, pages: u64) -> Result<(), PageError> {
+    pub(crate) fn ensure_pages(&self, pages: u64) -> Result<(), PageError> {
         while self.pages.available() < pages {
             let slot = self.take_slot_for_pages().ok_or(PageError::no_space("map"))?;
             self.pages.add_slot(slot);

@@ -22,8 +22,8 @@ impl Damage {
             damage.sequence, damage.address, damage.why, damage.attested
         );
         let name = |line| {
-            let (_, volume) = loaded.volumes.iter().find(|(_, v)| v.line == line)?;
-            let (_, dot) = loaded.dots.iter().find(|(id, _)| *id == volume.dot)?;
+            let (_, volume) = loaded.entries.volumes.iter().find(|(_, v)| v.line == line)?;
+            let (_, dot) = loaded.entries.dots.iter().find(|(id, _)| *id == volume.dot)?;
             Some(format!("{}.{}", dot.name, volume.name))
         };
         let range = |(line, from, count): &(LineId, u64, u64)| {

@@ -3,13 +3,24 @@
 //! A snapshot of several dots is one cut: all their volumes are frozen at the same place of the one order. Every verb is
 //! durable when it returns.
 
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
-use treering_format::units::PublicId;
+use treering_format::record::{
+    ConfigureCut, DELETE_MAX, Descriptor, ForkCut, ResetCut, SNAPSHOT_VOLUMES_MAX, SnapshotCut, SnapshotDot,
+};
+use treering_format::units::{DotId, LineId, PublicId, SnapshotId, VersionId, VolumeId};
 
 use super::Store;
+use super::verbs::{check_deletable, check_name, not_found};
+use crate::catalog::{Catalog, Dot, Snapshot};
+use crate::disk::BLOCK;
 use crate::error::CatalogError;
 use crate::volume::Volume;
+
+/// For so long what a reset replaced is kept.
+const REFLOG_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotInfo {
@@ -85,24 +96,66 @@ impl SnapshotRef {
 impl Store {
     /// Freezes all volumes of these dots at one place of the order. One snapshot for each dot, all of one name.
     pub async fn create_snapshot(&self, dots: &[&str], new: &NewSnapshot) -> Result<Vec<SnapshotInfo>, CatalogError> {
-        let _ = new;
-        Err(not_yet(dots.first().copied().unwrap_or_default()))
+        let turn = self.core.verbs_turn.take().await;
+        let name = new.name.clone().unwrap_or_else(|| self.name_by_time("s"));
+        check_name(&name)?;
+        self.check_snapshot(dots, &name)?;
+        self.admit_change().await?;
+        self.need_versions().await?;
+        // Most of what must be sealed is sealed here, so that little is left to do while nobody else may run.
+        self.core.log.seal_now();
+        self.core.disk.io().yield_now().await;
+        let cut = self.snapshot_cut(dots, name, new);
+        let first = cut.first_snapshot.0;
+        let count = cut.dots.len() as u64;
+        let at = self.publish(Descriptor::Snapshot(cut));
+        let made: Vec<SnapshotInfo> = {
+            let catalog = self.core.catalog.borrow();
+            (first..first + count)
+                .filter_map(|id| Some(info(&catalog, catalog.snapshots.get(&SnapshotId(id))?)))
+                .collect()
+        };
+        // Snapshots that are made meanwhile share the sync.
+        drop(turn);
+        self.persist_up_to(at.order).await?;
+        Ok(made)
     }
 
     /// The snapshots of a dot, oldest first.
     pub fn snapshots(&self, dot: &str) -> Result<Vec<SnapshotInfo>, CatalogError> {
-        Err(not_yet(dot))
+        let catalog = self.core.catalog.borrow();
+        let found = catalog.dots.get(dot).ok_or_else(|| not_found("dot", dot))?;
+        let ids: BTreeSet<SnapshotId> = found.snapshots.values().copied().collect();
+        Ok(ids.iter().map(|id| info(&catalog, &catalog.snapshots[id])).collect())
     }
 
     pub fn snapshot(&self, dot: &str, at: &SnapshotRef) -> Result<SnapshotInfo, CatalogError> {
-        let _ = dot;
-        Err(not_yet(at.text()))
+        let catalog = self.core.catalog.borrow();
+        let id = resolve(&catalog, dot, at)?;
+        Ok(info(&catalog, &catalog.snapshots[&id]))
     }
 
     /// Deletes snapshots, all or none of them if one is protected or in use. Their space comes back in the background.
     pub async fn delete_snapshots(&self, dot: &str, at: &[SnapshotRef]) -> Result<Vec<SnapshotInfo>, CatalogError> {
-        let _ = at;
-        Err(not_yet(dot))
+        let _turn = self.core.verbs_turn.take().await;
+        if at.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.admit_change().await?;
+        let (change, gone) = {
+            let catalog = self.core.catalog.borrow();
+            let ids = at.iter().map(|at| resolve(&catalog, dot, at)).collect::<Result<BTreeSet<_>, _>>()?;
+            let most = DELETE_MAX.min(self.cut_bytes_max() / 8 - 1);
+            if ids.len() > most {
+                return Err(CatalogError::TooMany { what: "snapshots", found: ids.len(), most });
+            }
+            ids.iter().try_for_each(|id| check_deletable(dot, &catalog.snapshots[id]))?;
+            let gone = ids.iter().map(|id| info(&catalog, &catalog.snapshots[id])).collect();
+            (Descriptor::DeleteSnapshots { snapshots: ids.into_iter().collect() }, gone)
+        };
+        let at = self.publish(change);
+        self.persist_up_to(at.order).await?;
+        Ok(gone)
     }
 
     /// Changes whether a snapshot is protected, and when it goes by itself (`Some(None)`: never).
@@ -113,11 +166,30 @@ impl Store {
         protect: Option<bool>,
         ttl: Option<Option<Duration>>,
     ) -> Result<SnapshotInfo, CatalogError> {
-        let _ = (dot, protect, ttl);
-        Err(not_yet(at.text()))
+        let _turn = self.core.verbs_turn.take().await;
+        self.admit_change().await?;
+        let id = resolve(&self.core.catalog.borrow(), dot, at)?;
+        let cut = {
+            let catalog = self.core.catalog.borrow();
+            let snapshot = &catalog.snapshots[&id];
+            ConfigureCut {
+                snapshot: id,
+                name: None,
+                protected: protect.unwrap_or(snapshot.protected),
+                expires_ns: ttl.map_or(snapshot.expires_ns, |ttl| self.expiry(ttl)),
+            }
+        };
+        let at = self.publish(Descriptor::ConfigureSnapshot(cut));
+        let now = {
+            let catalog = self.core.catalog.borrow();
+            info(&catalog, &catalog.snapshots[&id])
+        };
+        self.persist_up_to(at.order).await?;
+        Ok(now)
     }
 
-    /// Makes dots of these names whose volumes begin as they are in the snapshot.
+    /// Makes dots of these names whose volumes begin as they are in the snapshot. If the host dies before this returns, some
+    /// of them may be there.
     pub async fn fork(
         &self,
         dot: &str,
@@ -125,21 +197,89 @@ impl Store {
         names: &[String],
         ttl: Option<Duration>,
     ) -> Result<(), CatalogError> {
-        let _ = (dot, names, ttl);
-        Err(not_yet(at.text()))
+        let _turn = self.core.verbs_turn.take().await;
+        let mut seen = BTreeSet::new();
+        for name in names {
+            check_name(name)?;
+            if self.core.catalog.borrow().dots.contains_key(name) || !seen.insert(name) {
+                return Err(CatalogError::Exists { kind: "dot", name: name.clone() });
+            }
+        }
+        let mut last = self.core.log.published();
+        for name in names {
+            self.admit_change().await?;
+            let cut = {
+                let catalog = self.core.catalog.borrow();
+                let source = resolve(&catalog, dot, at)?;
+                ForkCut {
+                    name: name.clone(),
+                    dot: DotId(catalog.next.dot),
+                    source,
+                    first_volume: VolumeId(catalog.next.volume),
+                    first_line: LineId(catalog.next.line),
+                    time_ns: self.core.disk.io().wall_clock(),
+                    expires_ns: self.expiry(ttl),
+                    volume_count: volume_count(dot, &catalog.snapshots[&source])?,
+                }
+            };
+            last = self.publish(Descriptor::Fork(cut)).order;
+        }
+        self.persist_up_to(last).await
     }
 
     /// Makes a dot's volumes what they are in one of its snapshots. What they were is kept as a snapshot, which is returned,
     /// for seven days. Refused while a client uses one of the volumes.
     pub async fn reset(&self, dot: &str, to: &SnapshotRef) -> Result<SnapshotInfo, CatalogError> {
-        let _ = dot;
-        Err(not_yet(to.text()))
+        let _turn = self.core.verbs_turn.take().await;
+        self.admit_change().await?;
+        self.core.log.seal_now();
+        self.core.disk.io().yield_now().await;
+        let name = self.name_by_time("before-reset");
+        let cut = {
+            let catalog = self.core.catalog.borrow();
+            let source = resolve(&catalog, dot, to)?;
+            let found = &catalog.dots[dot];
+            let users = found.volumes.values().map(|volume| volume.state.users.get()).sum();
+            if users > 0 {
+                return Err(CatalogError::DotInUse { name: dot.into(), users });
+            }
+            ResetCut {
+                name,
+                dot: found.id,
+                source,
+                reflog_snapshot: SnapshotId(catalog.next.snapshot),
+                public: self.public_id(),
+                first_version: VersionId(catalog.next.version),
+                first_volume: VolumeId(catalog.next.volume),
+                first_line: LineId(catalog.next.line),
+                volume_count: volume_count(dot, &catalog.snapshots[&source])?,
+                old_count: found.volumes.len() as u32,
+                time_ns: self.core.disk.io().wall_clock(),
+                expires_ns: self.expiry(Some(REFLOG_TTL)),
+            }
+        };
+        let kept = cut.reflog_snapshot;
+        let at = self.publish(Descriptor::Reset(cut));
+        let kept = {
+            let catalog = self.core.catalog.borrow();
+            info(&catalog, &catalog.snapshots[&kept])
+        };
+        self.persist_up_to(at.order).await?;
+        Ok(kept)
     }
 
-    /// A handle of a volume as it is in a snapshot; it refuses to be written.
+    /// A handle of a volume as it is in a snapshot whose making is durable; it refuses to be written.
     pub fn open_snapshot(&self, dot: &str, volume: &str, at: &SnapshotRef) -> Result<Volume, CatalogError> {
-        let _ = (dot, volume);
-        Err(not_yet(at.text()))
+        let catalog = self.core.catalog.borrow();
+
+        let snapshot = &catalog.snapshots[&resolve(&catalog, dot, at)?];
+        if !self.is_durable(snapshot.published_at) {
+            return Err(not_found("snapshot", &format!("{dot}@{}", at.text())));
+        }
+        let member = snapshot.members.iter().find(|member| *member.name == *volume);
+        let state = member.and_then(|member| member.state(&self.core.versions, &self.core.lines));
+        let state = state.ok_or_else(|| not_found("volume", &format!("{dot}.{volume}@{}", at.text())))?;
+        Ok(Volume::new(Rc::clone(&self.core), state))
     }
 
     /// What a dot or one of its volumes (`None`: all of them) takes, now or in a snapshot.
@@ -150,10 +290,179 @@ impl Store {
         at: Option<&SnapshotRef>,
     ) -> Result<Sizes, CatalogError> {
         let _ = (volume, at);
-        Err(not_yet(dot))
+        Err(not_found("dot", dot))
+    }
+
+    /// Removes what has lived as long as it was made for: snapshots that are neither protected nor in use, dots likewise.
+    pub(super) async fn remove_expired(&self) -> Result<(), CatalogError> {
+        let now = self.core.disk.io().wall_clock();
+        let over = |expires_ns: u64| expires_ns != 0 && expires_ns <= now;
+        let (snapshots, dots) = {
+            let catalog = self.core.catalog.borrow();
+            let free = |s: &Snapshot| over(s.expires_ns) && !s.protected && s.users() == 0;
+            let named = |s: &Snapshot| (catalog.dot_name(s.dot).to_owned(), SnapshotRef::Name(s.name.clone()));
+            let snapshots: Vec<_> = catalog.snapshots.values().filter(|s| free(s)).map(named).collect();
+            let unused = |dot: &Dot| {
+                let kept =
+                    dot.snapshots.values().map(|id| &catalog.snapshots[id]).any(|s| s.protected || s.users() > 0);
+                !kept && dot.volumes.values().all(|volume| volume.state.users.get() == 0)
+            };
+            let dots = catalog.dots.iter().filter(|(_, dot)| over(dot.expires_ns) && unused(dot));
+            (snapshots, dots.map(|(name, _)| name.clone()).collect::<Vec<_>>())
+        };
+        for (dot, snapshot) in snapshots {
+            self.delete_snapshots(&dot, &[snapshot]).await?;
+        }
+        for dot in dots {
+            self.remove_dot(&dot).await?;
+        }
+        Ok(())
+    }
+
+    fn check_snapshot(&self, dots: &[&str], name: &str) -> Result<(), CatalogError> {
+        let catalog = self.core.catalog.borrow();
+        let mut volumes = 0;
+        for (i, dot) in dots.iter().enumerate() {
+            let found = catalog.dots.get(*dot).ok_or_else(|| not_found("dot", dot))?;
+            if found.snapshots.contains_key(name) || dots[..i].contains(dot) {
+                return Err(CatalogError::Exists { kind: "snapshot", name: format!("{dot}@{name}") });
+            }
+            if found.volumes.is_empty() {
+                return Err(CatalogError::NoVolumes { name: (*dot).into() });
+            }
+            volumes += found.volumes.len();
+        }
+        if dots.is_empty() {
+            return Err(not_found("dot", ""));
+        }
+        let bytes = SnapshotCut::len_of(dots.len(), 0, name.len());
+        let most = SNAPSHOT_VOLUMES_MAX.min(self.cut_bytes_max().saturating_sub(bytes) / 8);
+        if volumes > most {
+            return Err(CatalogError::TooMany { what: "volumes", found: volumes, most });
+        }
+        Ok(())
+    }
+
+    fn snapshot_cut(&self, dots: &[&str], name: String, new: &NewSnapshot) -> SnapshotCut {
+        let catalog = self.core.catalog.borrow();
+        let part = |dot: &&str| {
+            let id = catalog.dots[*dot].id;
+            let volumes = catalog.volumes_by_id(id).into_keys().collect();
+            SnapshotDot { dot: id, public: self.public_id(), volumes }
+        };
+        SnapshotCut {
+            name,
+            protected: new.protect,
+            reflog: new.reflog,
+            first_snapshot: SnapshotId(catalog.next.snapshot),
+            first_version: VersionId(catalog.next.version),
+            time_ns: self.core.disk.io().wall_clock(),
+            expires_ns: self.expiry(new.ttl),
+            dots: dots.iter().map(part).collect(),
+        }
+    }
+
+    /// The longest descriptor of a cut: it and what is sealed with it must fit a fresh segment, and the footer repeats it.
+    fn cut_bytes_max(&self) -> usize {
+        let segment = u64::from(self.core.disk.geometry().segment_blocks);
+        (segment / 8 * BLOCK).min(u64::from(u16::MAX) - 7) as usize
+    }
+
+    fn public_id(&self) -> PublicId {
+        let mut id = [0; 16];
+        self.core.disk.io().fill_random(&mut id);
+        PublicId(id)
+    }
+
+    /// 0: never.
+    fn expiry(&self, ttl: Option<Duration>) -> u64 {
+        let ns = |ttl: Duration| u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+        ttl.map_or(0, |ttl| self.core.disk.io().wall_clock().saturating_add(ns(ttl)))
+    }
+
+    fn name_by_time(&self, what: &str) -> String {
+        let io = self.core.disk.io();
+        format!("{what}-{}-{:04x}", utc(io.wall_clock() / 1_000_000_000), io.random_u64() & 0xffff)
     }
 }
 
-fn not_yet(name: &str) -> CatalogError {
-    CatalogError::NotFound { kind: "snapshot", name: name.into() }
+fn info(catalog: &Catalog, snapshot: &Snapshot) -> SnapshotInfo {
+    let volumes = snapshot.members.iter().map(|member| SnapshotVolume {
+        name: member.name.to_string(),
+        size_bytes: member.size,
+        users: member.users(),
+    });
+    SnapshotInfo {
+        id: snapshot.public,
+        name: snapshot.name.clone(),
+        dot: catalog.dot_name(snapshot.dot).to_owned(),
+        created_ns: snapshot.created_ns,
+        expires_ns: (snapshot.expires_ns != 0).then_some(snapshot.expires_ns),
+        protected: snapshot.protected,
+        reflog: snapshot.reflog,
+        volumes: volumes.collect(),
+    }
+}
+
+fn resolve(catalog: &Catalog, dot: &str, at: &SnapshotRef) -> Result<SnapshotId, CatalogError> {
+    let found = catalog.dots.get(dot).ok_or_else(|| not_found("dot", dot))?;
+    if let Some(id) = found.snapshots.get(at.text()) {
+        return Ok(*id);
+    }
+    let SnapshotRef::Prefix(prefix) = at else { return Err(not_found("snapshot", &format!("{dot}@{}", at.text()))) };
+    let public = |id: &SnapshotId| (catalog.snapshots[id].public.to_string(), *id);
+    let mut matching: Vec<_> = found.snapshots.values().map(public).filter(|(id, _)| id.starts_with(prefix)).collect();
+    matching.sort();
+    match &matching[..] {
+        [] => Err(not_found("snapshot", &format!("{dot}@{prefix}"))),
+        [(_, only)] => Ok(*only),
+        several => {
+            let matches = several.iter().map(|(id, _)| id.clone()).collect();
+            Err(CatalogError::Ambiguous { prefix: prefix.clone(), matches })
+        }
+    }
+}
+
+/// Volumes that begin from a snapshot: one at least.
+fn volume_count(dot: &str, source: &Snapshot) -> Result<u32, CatalogError> {
+    match source.members.len() {
+        0 => Err(CatalogError::NoVolumes { name: format!("{dot}@{}", source.name) }),
+        count => Ok(count as u32),
+    }
+}
+
+/// Seconds since 1970 as `yyyymmdd-hhmmss`.
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March, so that the leap day is the last of its year; 719,468 days from there to 1970.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}-{:02}{:02}{:02}", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_in_names_are_utc() {
+        assert_eq!(utc(0), "19700101-000000");
+        assert_eq!(utc(951_782_399), "20000228-235959");
+        assert_eq!(utc(951_782_400), "20000229-000000");
+        assert_eq!(utc(1_700_000_000), "20231114-221320");
+    }
+
+    #[test]
+    fn text_of_hex_digits_may_be_an_id() {
+        assert_eq!(SnapshotRef::from("c1f2a9"), SnapshotRef::Prefix("c1f2a9".into()));
+        for name in ["c1f2a", "before", "C1F2A9", "s-20231114"] {
+            assert_eq!(SnapshotRef::from(name), SnapshotRef::Name(name.into()));
+        }
+    }
 }

@@ -1,17 +1,22 @@
 //! Loading a checkpoint: the newest one that can be read, else the older.
 
-use treering_format::catalog::{CatalogKey, DotEntry, VolumeEntry};
+use std::collections::BTreeSet;
+
+use treering_format::DecodeError;
+use treering_format::catalog::{CatalogKey, DotEntry, LineEntry, SnapshotEntry, VersionEntry, VolumeEntry};
 use treering_format::checkpoint::Checkpoint;
 use treering_format::superblock::{CheckpointRef, Superblock};
-use treering_format::units::{DotId, VolumeId};
+use treering_format::units::{LineId, VolumeId};
 
 use super::{RecoveryReport, geometry};
+use crate::catalog::{Entries, members_of};
 use crate::disk::{BLOCK, Disk};
 use crate::error::StoreError;
 use crate::limits::Limits;
 use crate::map::{Tree, TreeKind};
 use crate::pages::Pages;
 use crate::segments::Segments;
+use crate::versions::Versions;
 
 /// A checkpoint in memory.
 pub(super) struct Loaded {
@@ -20,8 +25,9 @@ pub(super) struct Loaded {
     pub pages: Pages,
     pub segments: Segments,
     pub catalog_tree: Tree,
-    pub dots: Vec<(DotId, DotEntry)>,
-    pub volumes: Vec<(VolumeId, VolumeEntry)>,
+    pub catalog_mirror: Tree,
+    pub entries: Entries,
+    pub versions: Versions,
 }
 
 pub(super) async fn load_newest(
@@ -83,20 +89,51 @@ async fn load(
         limits.node_cache_bytes,
     );
     pages.load(checkpoint.page_maps.clone());
-    let catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root);
     let liveness = Tree::open(TreeKind::Liveness, 0, header.liveness_root);
     let segments =
         Segments::load(geometry.segment_blocks, checkpoint.slots.clone(), liveness.clone(), reference.fold_sequence);
-    let (mut dots, mut volumes) = (Vec::new(), Vec::new());
-    for (key, value) in catalog_tree.scan(&pages, 0, usize::MAX).await.map_err(|e| e.to_string())? {
-        match CatalogKey::decode(key).map_err(|e| e.to_string())? {
-            CatalogKey::Dot(id) => dots.push((id, DotEntry::decode(&value).map_err(|e| e.to_string())?)),
-            CatalogKey::Volume(id) => volumes.push((id, VolumeEntry::decode(&value).map_err(|e| e.to_string())?)),
-            CatalogKey::Version(_) | CatalogKey::Line(_) | CatalogKey::Snapshot(_) => {
-                return Err("it holds versions".into());
-            }
+    let catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root);
+    let catalog_mirror = Tree::open(TreeKind::Catalog, 0, header.catalog_mirror_root);
+    let entries = entries(&catalog_tree, &pages).await?;
+    let versions = versions(&entries)?;
+    liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;
+    Ok(Loaded { reference: *reference, checkpoint, pages, segments, catalog_tree, catalog_mirror, entries, versions })
+}
+
+/// Everything that the catalog says.
+async fn entries(tree: &Tree, pages: &Pages) -> Result<Entries, String> {
+    let mut entries = Entries::default();
+    for (key, value) in tree.scan(pages, 0, usize::MAX).await.map_err(|e| e.to_string())? {
+        take_entry(&mut entries, key, &value).map_err(|e| e.to_string())?;
+    }
+    Ok(entries)
+}
+
+fn take_entry(entries: &mut Entries, key: u64, value: &[u8]) -> Result<(), DecodeError> {
+    match CatalogKey::decode(key)? {
+        CatalogKey::Dot(id) => entries.dots.push((id, DotEntry::decode(value)?)),
+        CatalogKey::Volume(id) => entries.volumes.push((id, VolumeEntry::decode(value)?)),
+        CatalogKey::Version(id) => entries.versions.push((id, VersionEntry::decode(value)?)),
+        CatalogKey::Line(id) => entries.lines.push((id, LineEntry::decode(value)?)),
+        CatalogKey::Snapshot(id) => entries.snapshots.push((id, SnapshotEntry::decode(value)?)),
+    }
+    Ok(())
+}
+
+/// The versions, if they, the volumes and the snapshots agree.
+fn versions(entries: &Entries) -> Result<Versions, String> {
+    let head = |(_, entry): &(VolumeId, VolumeEntry)| (entry.line, (entry.parent.0 != 0).then_some(entry.parent));
+    let heads: Vec<_> = entries.volumes.iter().map(head).collect();
+    let lines: BTreeSet<LineId> = heads.iter().map(|(line, _)| *line).collect();
+    if lines.len() < heads.len() {
+        return Err("two volumes lie on one line".into());
+    }
+    let versions = Versions::load(&entries.versions, &entries.lines, heads)?;
+    for (id, snapshot) in &entries.snapshots {
+        let missing = members_of(snapshot).find(|member| versions.get(*member).is_none());
+        if let Some(member) = missing {
+            return Err(format!("snapshot {id} has version {member}, which is not there"));
         }
     }
-    liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;
-    Ok(Loaded { reference: *reference, checkpoint, pages, segments, catalog_tree, dots, volumes })
+    Ok(versions)
 }

@@ -5,6 +5,7 @@
 //! next one, for until the superblock nothing changed, and after it the log of this mount is a mount like any other.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -21,20 +22,21 @@ use super::superblock::{self, SuperblockCell};
 use super::{Core, Store, background};
 use crate::cache::DataCache;
 use crate::canary::{self, Canary};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, NextIds};
 use crate::disk::{BLOCK, Disk, Geometry};
 use crate::error::StoreError;
-use crate::fold::Fold;
+use crate::fold::{self, Fold};
 use crate::health::Health;
 use crate::limits::{Limits, MOUNTS_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_BLOCKS_MIN, SEGMENT_ID_GAP};
 use crate::line::Lines;
 use crate::log::arena::{self, Arena, Identity};
 use crate::log::replay::{self, Cut, Replayed, Slots};
-use crate::log::{Frontier, FullPolicy, Ground, Log, Pressure, Room, Start, Writer};
+use crate::log::{Frontier, FullPolicy, Ground, Log, Pressure, Published, Room, Start, Writer};
 use crate::overlay::{NOT_IN_ARENA, Piece, Place, SealedExtent};
 use crate::readers::Readers;
 use crate::segments::Segments;
 use crate::turn::Turn;
+use crate::versions::Versions;
 
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
@@ -243,13 +245,18 @@ fn assemble(
     let limits = options.limits.clone();
     let lines = Lines::default();
     let header = &loaded.checkpoint.header;
-    let mut catalog = Catalog::new(header.next_dot.0, header.next_volume.0, header.next_line.0);
-    catalog.load(loaded.dots, loaded.volumes, &lines);
-    let mut cuts = Vec::new();
+    let mut catalog = Catalog::new(NextIds {
+        dot: header.next_dot.0,
+        volume: header.next_volume.0,
+        line: header.next_line.0,
+        version: header.next_version.0,
+        snapshot: header.next_snapshot.0,
+    });
+    catalog.load(loaded.entries, &lines, &loaded.versions);
+    let mut cuts = VecDeque::new();
     for record in &replayed.records {
-        apply(record, &lines, &mut catalog, &mut cuts);
+        apply(record, &lines, &mut catalog, &loaded.versions, &mut cuts);
     }
-    catalog.all_durable();
     let health = Health::new();
     let pressure = Rc::new(Pressure::default());
     pressure.folded_order.set(loaded.reference.fold_order.0);
@@ -287,7 +294,9 @@ fn assemble(
         cache: DataCache::new(limits.data_cache_bytes),
         readers: Readers::default(),
         catalog: RefCell::new(catalog),
+        versions: loaded.versions,
         catalog_tree: RefCell::new(loaded.catalog_tree),
+        catalog_mirror: RefCell::new(loaded.catalog_mirror),
         fold: RefCell::new(Fold { reached, reached_bytes: 0, cuts }),
         fold_turn: Turn::new(),
         verbs_turn: Turn::new(),
@@ -301,7 +310,7 @@ fn assemble(
 }
 
 /// Applies one accepted record: to overlays what is data, to the catalog what is not.
-fn apply(record: &Record, lines: &Lines, catalog: &mut Catalog, cuts: &mut Vec<Descriptor>) {
+fn apply(record: &Record, lines: &Lines, catalog: &mut Catalog, versions: &Versions, cuts: &mut VecDeque<fold::Cut>) {
     for descriptor in &record.descriptors {
         let (line, piece) = match descriptor {
             Descriptor::Data(data) => {
@@ -327,8 +336,9 @@ fn apply(record: &Record, lines: &Lines, catalog: &mut Catalog, cuts: &mut Vec<D
                 (*line, Piece { block: block.0, count: *count, place })
             }
             change => {
-                catalog.publish(change, lines);
-                cuts.push(change.clone());
+                let at = Published { order: record.header.last_order, position: record.header.last_address() };
+                catalog.publish(change, at, lines, versions);
+                cuts.push_back(fold::Cut { at, change: change.clone() });
                 continue;
             }
         };

@@ -4,12 +4,16 @@ use std::rc::Rc;
 
 use treering_format::catalog::valid_name;
 use treering_format::record::Descriptor;
-use treering_format::units::{DotId, LineId, VersionId, VolumeId};
+use treering_format::superblock::VERSIONS;
+use treering_format::units::{DotId, LineId, OrderNumber, VersionId, VolumeId};
 
 use super::{DotInfo, NewVolume, Store, VolumeInfo};
+use crate::catalog::Snapshot;
 use crate::disk::BLOCK;
 use crate::error::{CatalogError, VolumeError};
+use crate::fold::Cut;
 use crate::limits::VOLUME_BYTES_MAX;
+use crate::log::Published;
 use crate::volume::Volume;
 
 impl Store {
@@ -29,7 +33,7 @@ impl Store {
             if catalog.dots.contains_key(name) {
                 return Err(CatalogError::Exists { kind: "dot", name: name.into() });
             }
-            DotId(catalog.next_dot)
+            DotId(catalog.next.dot)
         };
         self.publish(Descriptor::CreateDot { dot, name: name.into() });
         for volume in volumes {
@@ -39,24 +43,20 @@ impl Store {
         self.persist().await
     }
 
-    /// Removes a dot with all its volumes. Clients that use them get errors from then on.
+    /// Removes a dot with all its volumes and snapshots, as one. Clients that use its volumes get errors from then on. Refused
+    /// if a snapshot of it is protected or in use.
     pub async fn remove_dot(&self, name: &str) -> Result<(), CatalogError> {
         let _turn = self.core.verbs_turn.take().await;
-        loop {
-            self.admit_change().await?;
-            let (dot, next) = {
-                let catalog = self.core.catalog.borrow();
-                let dot = catalog.dots.get(name).ok_or_else(|| not_found("dot", name))?;
-                (dot.id, dot.volumes.values().next().map(|v| v.id))
-            };
-            match next {
-                Some(volume) => self.publish(Descriptor::RemoveVolume { volume, version: VersionId(0) }),
-                None => {
-                    self.publish(Descriptor::RemoveDot { dot, first_version: VersionId(0) });
-                    return self.persist().await;
-                }
-            }
-        }
+        self.admit_change().await?;
+        self.need_versions().await?;
+        let change = {
+            let catalog = self.core.catalog.borrow();
+            let dot = catalog.dots.get(name).ok_or_else(|| not_found("dot", name))?;
+            dot.snapshots.values().try_for_each(|id| check_deletable(name, &catalog.snapshots[id]))?;
+            Descriptor::RemoveDot { dot: dot.id, first_version: VersionId(catalog.next.version) }
+        };
+        self.publish(change);
+        self.persist().await
     }
 
     /// Adds a volume to a dot.
@@ -102,18 +102,18 @@ impl Store {
             }
             let end = from.div_ceil(BLOCK);
             if keep / BLOCK < end {
-                self.core.log.publish_blank(&state.line, keep / BLOCK, end - keep / BLOCK, false);
+                self.core.log.publish_blank(state.head()?, keep / BLOCK, end - keep / BLOCK, false);
             }
         }
-        let change = Descriptor::ResizeVolume { volume: id, line: state.line.id, size_bytes };
+        let change = Descriptor::ResizeVolume { volume: id, line: state.head()?.id, size_bytes };
         if size_bytes < from {
             self.publish(change);
             return self.persist().await;
         }
         // Clients see the new end only once it is durable: what they write there must have a place after any crash.
-        self.append(change.clone());
+        let at = self.append(change.clone());
         self.persist().await?;
-        self.core.catalog.borrow_mut().publish(&change, &self.core.lines);
+        self.take_effect(&change, at);
         Ok(())
     }
 
@@ -121,11 +121,13 @@ impl Store {
     pub async fn remove_volume(&self, dot: &str, volume: &str) -> Result<(), CatalogError> {
         let _turn = self.core.verbs_turn.take().await;
         self.admit_change().await?;
-        let id = {
+        self.need_versions().await?;
+        let change = {
             let catalog = self.core.catalog.borrow();
-            catalog.volume(dot, volume).ok_or_else(|| not_found("volume", &format!("{dot}.{volume}")))?.id
+            let found = catalog.volume(dot, volume).ok_or_else(|| not_found("volume", &format!("{dot}.{volume}")))?;
+            Descriptor::RemoveVolume { volume: found.id, version: VersionId(catalog.next.version) }
         };
-        self.publish(Descriptor::RemoveVolume { volume: id, version: VersionId(0) });
+        self.publish(change);
         self.persist().await
     }
 
@@ -145,11 +147,15 @@ impl Store {
         catalog.dots.iter().map(dot).collect()
     }
 
-    /// A handle of a volume, if there is one of that name.
+    /// A handle of a volume, if there is one of that name whose creation is durable.
     pub fn volume(&self, dot: &str, volume: &str) -> Option<Volume> {
         let catalog = self.core.catalog.borrow();
-        let state = Rc::clone(&catalog.volume(dot, volume).filter(|v| v.durable.get())?.state);
-        Some(Volume::new(Rc::clone(&self.core), state))
+        let found = catalog.volume(dot, volume).filter(|found| self.is_durable(found.published_at))?;
+        Some(Volume::new(Rc::clone(&self.core), Rc::clone(&found.state)))
+    }
+
+    pub(super) fn is_durable(&self, order: OrderNumber) -> bool {
+        order <= self.core.log.durable().order
     }
 
     fn publish_volume(&self, dot_name: &str, dot: DotId, volume: &NewVolume) -> Result<(), CatalogError> {
@@ -159,9 +165,9 @@ impl Store {
                 return Err(CatalogError::Exists { kind: "volume", name: format!("{dot_name}.{}", volume.name) });
             }
             Descriptor::CreateVolume {
-                volume: VolumeId(catalog.next_volume),
+                volume: VolumeId(catalog.next.volume),
                 dot,
-                line: LineId(catalog.next_line),
+                line: LineId(catalog.next.line),
                 size_bytes: volume.size_bytes,
                 compression: volume.compression.to_format(),
                 name: volume.name.clone(),
@@ -172,17 +178,27 @@ impl Store {
     }
 
     /// Publishes a change: it takes effect and has its place in the log in one step.
-    fn publish(&self, change: Descriptor) {
-        self.append(change.clone());
-        self.core.catalog.borrow_mut().publish(&change, &self.core.lines);
+    pub(super) fn publish(&self, change: Descriptor) -> Published {
+        let at = self.append(change.clone());
+        self.take_effect(&change, at);
+        at
     }
 
-    fn append(&self, change: Descriptor) {
-        self.core.log.publish_cut(change.clone());
-        self.core.fold.borrow_mut().cuts.push(change);
+    fn append(&self, change: Descriptor) -> Published {
+        let at = self.core.log.publish_cut(change.clone());
+        let mut fold = self.core.fold.borrow_mut();
+        fold.cuts.push_back(Cut { at, change });
+        if fold.cuts.len() as u64 >= self.core.limits.fold_cuts {
+            self.core.pressure.ask_fold();
+        }
+        at
     }
 
-    async fn admit_change(&self) -> Result<(), CatalogError> {
+    fn take_effect(&self, change: &Descriptor, at: Published) {
+        self.core.catalog.borrow_mut().publish(change, at, &self.core.lines, &self.core.versions);
+    }
+
+    pub(super) async fn admit_change(&self) -> Result<(), CatalogError> {
         if self.core.read_only {
             return Err(VolumeError::ReadOnly.into());
         }
@@ -190,15 +206,36 @@ impl Store {
         Ok(())
     }
 
+    /// Says in the superblock that the store needs a program that knows versions, before the first one is made.
+    pub(super) async fn need_versions(&self) -> Result<(), CatalogError> {
+        if self.core.superblock.current().has_feature(VERSIONS) {
+            return Ok(());
+        }
+        let committed = self.core.superblock.commit(&self.core.disk, |s| s.add_feature(VERSIONS)).await;
+        let required = self.core.health.require("naming a feature in the superblock", committed);
+        required.map_err(|failure| VolumeError::from(failure).into())
+    }
+
     async fn persist(&self) -> Result<(), CatalogError> {
-        let persisted = self.core.log.persist(self.core.log.published()).await;
-        persisted.map_err(VolumeError::from)?;
-        self.core.catalog.borrow().all_durable();
+        self.persist_up_to(self.core.log.published()).await
+    }
+
+    pub(super) async fn persist_up_to(&self, order: OrderNumber) -> Result<(), CatalogError> {
+        self.core.log.persist(order).await.map_err(VolumeError::from)?;
         Ok(())
     }
 }
 
-fn check_name(name: &str) -> Result<(), CatalogError> {
+/// Whether a snapshot may go now.
+pub(super) fn check_deletable(dot: &str, snapshot: &Snapshot) -> Result<(), CatalogError> {
+    let (name, users) = (format!("{dot}@{}", snapshot.name), snapshot.users());
+    if snapshot.protected {
+        return Err(CatalogError::Protected { name });
+    }
+    if users > 0 { Err(CatalogError::SnapshotInUse { name, users }) } else { Ok(()) }
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), CatalogError> {
     if valid_name(name) { Ok(()) } else { Err(CatalogError::InvalidName { name: name.into() }) }
 }
 
@@ -215,6 +252,6 @@ fn check_size(name: &str, size: u64) -> Result<(), CatalogError> {
     }
 }
 
-fn not_found(kind: &'static str, name: &str) -> CatalogError {
+pub(super) fn not_found(kind: &'static str, name: &str) -> CatalogError {
     CatalogError::NotFound { kind, name: name.into() }
 }

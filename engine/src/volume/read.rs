@@ -17,10 +17,10 @@ use crate::canary::{self, Canary};
 use crate::compress::expand;
 use crate::disk::BLOCK;
 use crate::error::VolumeError;
-use crate::line::Line;
 use crate::map;
 use crate::overlay::Place;
 use crate::store::Core;
+use crate::versions::Source;
 
 /// Reads of at most this many blocks leave their data in the cache; longer ones are streams and would only sweep it out.
 const CACHED_READ_BLOCKS: u64 = 32;
@@ -40,11 +40,11 @@ enum Stored {
 }
 
 impl Core {
-    /// The content of blocks `[from, to)` of a line.
-    pub(crate) async fn read_blocks(&self, line: &Line, from: u64, to: u64) -> Result<Buffer, VolumeError> {
+    /// The content of blocks `[from, to)` of a volume or a version.
+    pub(crate) async fn read_blocks(&self, source: &Source, from: u64, to: u64) -> Result<Buffer, VolumeError> {
         let _ticket = self.readers.enter();
         let mut into = None;
-        let wanted = self.resolve(line, from, to, &mut into).await?;
+        let wanted = self.resolve(source, from, to, &mut into).await?;
         if into.is_none()
             && let [Wanted { block, count, stored: Stored::Raw { address, checksums } }] = &wanted[..]
             && *block == from
@@ -64,15 +64,12 @@ impl Core {
     /// byte goes into it.
     async fn resolve(
         &self,
-        line: &Line,
+        source: &Source,
         from: u64,
         to: u64,
         into: &mut Option<Buffer>,
     ) -> Result<Vec<Wanted>, VolumeError> {
-        let (pieces, gaps) = line.overlay.borrow().lookup(from, to);
-        // The root is taken in the same step as the overlay's answer: the fold publishes a root before it drops a layer, so
-        // no block can be missed between the two.
-        let map = line.map.borrow().clone();
+        let (pieces, gaps, map) = source.look(from, to);
         let bytes = ((to - from) * BLOCK) as usize;
         let mut wanted = Vec::new();
         let span = |block: u64, count: u64| {

@@ -31,8 +31,7 @@ impl Volume {
         }
         let (from, to) = blocks_of(offset, len);
         let _ticket = self.core.readers.enter();
-        let (pieces, gaps) = self.state.line.overlay.borrow().lookup(from, to);
-        let map = self.state.line.map.borrow().clone();
+        let (pieces, gaps, map) = self.state.source.look(from, to);
         let mut parts: Vec<(u64, u64, bool, bool)> = pieces
             .iter()
             .map(|p| match p.place {

@@ -104,15 +104,7 @@ impl Client {
     async fn remove_dot(&mut self, dot: &str) -> Result<(), Broken> {
         let operation = self.world.new_operation();
         self.world.note(|| format!("operation {operation}: remove {dot}"));
-        let mut inside: Vec<(String, VolumeKey)> = {
-            let journal = self.world.journal.borrow();
-            let volumes = journal.now().volumes.iter().filter(|(_, v)| v.dot == dot);
-            volumes.map(|(key, v)| (v.name.clone(), *key)).collect()
-        };
-        inside.sort();
-        let mut pieces: Vec<Piece> =
-            inside.into_iter().map(|(_, volume)| Piece::Change(Change::RemoveVolume { volume })).collect();
-        pieces.push(Piece::Change(Change::RemoveDot { name: dot.into() }));
+        let pieces = vec![Piece::Change(Change::RemoveDot { name: dot.into() })];
         let (result, last) = self.world.observe(&self.store, operation, pieces, self.store.remove_dot(dot)).await;
         self.verb(result, last, false)
     }
