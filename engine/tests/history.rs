@@ -169,6 +169,22 @@ fn a_snapshot_survives_power_loss_when_it_returned() {
 }
 
 #[test]
+fn a_map_that_only_a_snapshot_wrote_out_is_in_the_checkpoint() {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        let (store, pg) = shop(&io).await;
+        fill(&pg, 0, 32, 1).await;
+        store.create_snapshot(&["shop"], &named("one")).await.unwrap();
+        store.close().await.unwrap();
+    });
+    life(&host, async |io| {
+        let store = open(&io).await;
+        shows(&store.volume("shop", "pg").unwrap(), 0, 32, 1).await;
+        is_clean(&store).await;
+    });
+}
+
+#[test]
 fn a_fork_of_a_pending_snapshot_reads_and_writes() {
     let host = host(64 * MIB);
     life(&host, async |io| {

@@ -23,6 +23,7 @@ use crate::error::Failure;
 use crate::log::Frontier;
 use crate::pages::PageError;
 use crate::store::Core;
+use crate::versions::tree::NodeId;
 
 /// Drops mounts that no replay meets again: those that began at or below the older checkpoint, and those that left no record,
 /// whose place the next one takes. The current mount, the last one, stays.
@@ -91,13 +92,18 @@ impl Core {
         self.ensure_pages(dirty as u64)?;
         let mut roots = HashMap::new();
         for line in lines {
-            if line.map.borrow().dirty_nodes() == 0 {
-                continue;
-            }
             let mut map = line.map.borrow().clone();
-            let root = map.write_out(&self.pages, reached.address).await?;
-            *line.map.borrow_mut() = map;
-            roots.insert(line.id, root);
+            if map.dirty_nodes() > 0 {
+                let floor = self.versions.tree().page_floor(NodeId::Head(line.id));
+                assert!(
+                    floor.is_none_or(|floor| reached.address > floor),
+                    "pages of a head are younger than its parent"
+                );
+                map.write_out(&self.pages, reached.address).await?;
+                *line.map.borrow_mut() = map.clone();
+            }
+            // A map that a cut wrote out is clean, and its root is as new.
+            roots.insert(line.id, map.stored_root());
         }
 
         let changes = self.catalog_changes(&roots);
