@@ -54,6 +54,10 @@ pub struct Limits {
     pub fold_log_bytes: u64,
     /// Cuts not folded that make the next fold due: each may add a layer that reads look through.
     pub fold_cuts: u64,
+    /// Map leaves of a deleted version that are swept in one step.
+    pub sweep_leaves: usize,
+    /// Rest after such a step while clients are at work, as a multiple of the time that it took.
+    pub sweep_rest: u32,
     /// Unsealed payload that is written without waiting for a flush.
     pub record_bytes: u64,
     /// Age at which an unsealed record is written without waiting for a flush.
@@ -76,6 +80,8 @@ impl Default for Limits {
             checkpoint_log_bytes: 512 << 20,
             fold_log_bytes: 192 << 20,
             fold_cuts: 64,
+            sweep_leaves: 32,
+            sweep_rest: 4,
             record_bytes: 1 << 20,
             record_age_ns: 1_000_000_000,
             unsynced_bytes: 64 << 20,

@@ -209,7 +209,6 @@ impl Segments {
 
     /// As `clear`, for a version whose dead blocks were given back early: those whose bit is clear already, or whose segment is
     /// gone, were freed before. Returns how many were freed now.
-    #[allow(dead_code, reason = "the sweep of thinned versions is its only caller")]
     pub(crate) fn clear_if_set(&self, from: LogAddress, blocks: u32) -> Result<u32, PageError> {
         let mut freed = 0;
         for block in 0..blocks {

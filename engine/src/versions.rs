@@ -16,6 +16,8 @@ use crate::map::ExtentMap;
 
 mod lines;
 mod sweep;
+#[cfg(test)]
+mod tests;
 #[allow(dead_code, reason = "sweeps in slices and sizes ask for the rest")]
 pub(crate) mod tree;
 mod view;

@@ -106,6 +106,8 @@ impl Scenario {
             checkpoint_log_bytes: random.scale(32, 4096) * BLOCK,
             fold_log_bytes: random.scale(8, 1024) * BLOCK,
             fold_cuts: random.scale(1, 32),
+            sweep_leaves: random.scale(1, 8) as usize,
+            sweep_rest: random.below(5) as u32,
             record_bytes: record_blocks * BLOCK,
             record_age_ns: random.scale(1_000_000, 1_000_000_000),
             unsynced_bytes: random.scale(16, 1024) * BLOCK,

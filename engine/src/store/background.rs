@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use treering_format::units::OrderNumber;
 use treering_io::{Buffer, Durability, Task, WriteBuffer};
 
 use crate::disk::BLOCK;
@@ -50,6 +51,7 @@ async fn keep_expiring(store: Store) {
 
 impl Core {
     async fn keep_folding(&self) {
+        let mut swept_at = self.log.published();
         loop {
             let wake = self.pressure.wake.notified();
             if self.health.check().is_err() {
@@ -69,11 +71,29 @@ impl Core {
             } else if fold {
                 let _ = self.fold_round().await;
             } else if self.versions.tree().waiting() > 0 {
-                let _turn = self.fold_turn.take().await;
-                let _ = self.sweep_next().await;
+                self.sweep_and_rest(&mut swept_at, wake).await;
             } else {
                 self.disk.io().timeout(TICK, wake).await;
             }
+        }
+    }
+
+    /// One slice of a sweep; then a rest if clients did anything since the last one and none of them waits for space. `wake`
+    /// ends the rest. Each fold and each checkpoint takes a slice, too, so a store that is never idle gets through.
+    async fn sweep_and_rest(&self, swept_at: &mut OrderNumber, wake: impl Future<Output = ()>) {
+        let io = self.disk.io();
+        let began = io.now();
+        {
+            let _turn = self.fold_turn.take().await;
+            let _ = self.sweep_next().await;
+        }
+        let published = self.log.published();
+        let busy = std::mem::replace(swept_at, published) != published;
+        if busy && self.pressure.held.get() == 0 {
+            let took = Duration::from_nanos(io.now().saturating_sub(began));
+            io.timeout(took * self.limits.sweep_rest, wake).await;
+        } else {
+            io.yield_now().await;
         }
     }
 

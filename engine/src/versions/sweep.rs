@@ -1,145 +1,118 @@
-//! The sweep: a deleted version gives back what nothing else shows.
+//! The sweep: a deleted version gives back what nothing else shows, a few leaves at a time.
 //!
-//! What it shows and its parent does not is its own (newer than the parent's position); of that, what its one child shows goes
-//! over to the child. Bits, pages and tree change in one step, under the fold's turn, so no merge sees half of it.
+//! What it shows and its parent does not is its own: newer than the parent's position. Of that, what its one child shows goes
+//! over to the child; the rest dies. A slice looks at the leaves that were born since the parent and that the child does not
+//! share, up to a block, and judges everything that starts between the cursor and that block. All of it is read first; then
+//! bits and cursor change in one step, under the fold's turn. So a merge between two slices sees each block judged or not, and
+//! asks the tree, by the same start, whether it goes on from the swept version or already from that one's parent.
+//!
+//! Why nothing is judged twice or never: a leaf from before the parent holds nothing newer; a leaf that the child shares holds
+//! nothing that the child lacks; a compressed extent that starts in the slice has its pieces there or within its length behind
+//! it, and the child is asked over all of that; and the parent can't go meanwhile, for one version is swept at a time.
+//!
+//! Pages go at the end, all of them in one step with the version. A crash repeats the slices since the last checkpoint, which
+//! has bits, pages and cursor as of one moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use treering_format::record::Encoding;
-use treering_format::units::{BlockIndex, LogAddress, PageIndex, SegmentId, VersionId};
+use treering_format::units::{BlockIndex, LogAddress, SegmentId, VersionId};
 
 use super::tree::{NodeId, VersionLife};
 use crate::limits::COMPRESSED_EXTENT_BLOCKS;
-use crate::map::{Content, Extent, ExtentMap};
+use crate::map::{Extent, ExtentMap};
 use crate::pages::PageError;
 use crate::store::Core;
 
-/// Extents of the swept version looked at in one step.
-const STEP: usize = 4096;
+mod dead;
+
+pub(crate) use dead::{asked_of_child, dead_of};
+
+/// The version whose turn it is, as of one moment.
+struct Swept {
+    id: VersionId,
+    map: ExtentMap,
+    child: Option<ExtentMap>,
+    /// The position of its parent.
+    floor: Option<LogAddress>,
+    cursor: u64,
+    thinned: bool,
+}
 
 impl Core {
-    /// Sweeps the next deleted version. False: there is none. The caller has the fold's turn.
+    /// Sweeps the next few leaves of the version whose turn it is. False: nothing is deleted. The caller has the fold's turn.
     pub(crate) async fn sweep_slice(&self) -> Result<bool, PageError> {
-        let next = self.versions.tree().begin_sweep();
-        let Some(version) = next else { return Ok(false) };
-        self.sweep(version).await?;
+        let Some(swept) = self.to_be_swept() else { return Ok(false) };
+        let (extents, to) = self.slice(&swept).await?;
+        let range = (swept.cursor, to);
+        let theirs = match &swept.child {
+            Some(child) => self.shown_at(child, &asked_of_child(&extents, range)).await?,
+            None => Vec::new(),
+        };
+        let dead = dead_of(&extents, &theirs, range, |_| swept.floor.unwrap_or(LogAddress::NONE));
+        let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
+        self.segments.load_bits(&self.pages, touched.into_iter()).await?;
+        // From here to the cursor nothing waits: it and the bits change as one.
+        for (address, blocks) in dead {
+            match swept.thinned {
+                true => drop(self.segments.clear_if_set(address, blocks)?),
+                false => self.segments.clear(address, blocks)?,
+            }
+        }
+        self.versions.tree().set_cursor(swept.id, to);
+        self.versions.mark_changed(swept.id);
+        if to == u64::MAX {
+            self.end_sweep(&swept).await?;
+        }
         Ok(true)
     }
 
-    async fn sweep(&self, id: VersionId) -> Result<(), PageError> {
-        let (parent, child, floor, thinned) = {
-            let tree = self.versions.tree();
-            let thinned =
-                tree.get(id).is_some_and(|version| matches!(version.life, VersionLife::Deleting { thinned: true, .. }));
-            let floor = tree.page_floor(NodeId::Frozen(id)).unwrap_or(LogAddress::NONE);
-            (tree.parent(NodeId::Frozen(id)), tree.only_child(id), floor, thinned)
+    fn to_be_swept(&self) -> Option<Swept> {
+        let (id, child, floor, life) = {
+            let mut tree = self.versions.tree();
+            let id = tree.active().or_else(|| tree.begin_sweep())?;
+            let life = tree.get(id).expect("the active version is there").life;
+            (id, tree.only_child(id), tree.page_floor(NodeId::Frozen(id)), life)
         };
-        let map_of = |node| self.versions.map(node, &self.lines);
-        let Some(map) = map_of(NodeId::Frozen(id)) else { return Ok(()) };
-        let (parent, child) = (parent.and_then(|id| map_of(NodeId::Frozen(id))), child.and_then(map_of));
-        let dead = self.dead_in(&map, child.as_ref(), floor).await?;
-        let mut pages = self.pages_of(Some(&map)).await?;
-        for other in [&parent, &child] {
-            let shared = self.pages_of(other.as_ref()).await?;
-            pages.retain(|page| !shared.contains(page));
+        let VersionLife::Deleting { cursor, thinned } = life else { panic!("version {id} is swept and is {life:?}") };
+        let map = |node| self.versions.map(node, &self.lines).unwrap_or_else(|| panic!("{node:?} has no map"));
+        Some(Swept { id, map: map(NodeId::Frozen(id)), child: child.map(map), floor, cursor, thinned })
+    }
+
+    /// The version's extents of this slice, and where the next one begins. What starts behind the slice may be among them.
+    async fn slice(&self, swept: &Swept) -> Result<(Vec<Extent>, u64), PageError> {
+        let (pages, child) = (&self.pages, swept.child.as_ref());
+        let range = (swept.cursor, u64::MAX);
+        let born = swept.map.born_after(pages, swept.floor, child, range, self.limits.sweep_leaves).await?;
+        let (mut extents, to) = (born.extents, born.next);
+        if to < u64::MAX {
+            // Pieces of compressed extents that start before.
+            let tail = (to, to + COMPRESSED_EXTENT_BLOCKS - 1);
+            extents.extend(swept.map.born_after(pages, swept.floor, child, tail, usize::MAX).await?.extents);
         }
-        let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
-        self.segments.load_bits(&self.pages, touched.into_iter()).await?;
-        // From here to the end nothing waits.
-        for (address, blocks) in dead {
-            if thinned {
-                self.segments.clear_if_set(address, blocks)?;
-            } else {
-                self.segments.clear(address, blocks)?;
-            }
+        Ok((extents, to))
+    }
+
+    pub(super) async fn shown_at(&self, map: &ExtentMap, ranges: &[(u64, u64)]) -> Result<Vec<Extent>, PageError> {
+        let mut shown = Vec::new();
+        for (from, to) in ranges {
+            shown.extend(map.lookup(&self.pages, BlockIndex(*from), BlockIndex(*to), usize::MAX).await?);
         }
-        pages.into_iter().for_each(|page| self.pages.release(page));
-        let swept = self.versions.tree().finish_sweep(id);
-        self.versions.remove(id);
-        if let Some(NodeId::Frozen(adopted)) = swept.adopted {
+        Ok(shown)
+    }
+
+    /// Everything was judged: the pages that only the version held go, and the version with them.
+    async fn end_sweep(&self, swept: &Swept) -> Result<(), PageError> {
+        let child = swept.child.as_ref().map(ExtentMap::tree);
+        let gone = swept.map.tree().pages_only_here(&self.pages, child.as_ref(), swept.floor).await?;
+        gone.into_iter().for_each(|page| self.pages.release(page));
+        let end = self.versions.tree().finish_sweep(swept.id);
+        self.versions.remove(swept.id);
+        if let Some(NodeId::Frozen(adopted)) = end.adopted {
             self.versions.mark_changed(adopted);
         }
-        if let Some(queued) = swept.queued {
+        if let Some(queued) = end.queued {
             self.versions.mark_changed(queued);
         }
         self.pages.check_consistent()
-    }
-
-    async fn dead_in(
-        &self,
-        map: &ExtentMap,
-        child: Option<&ExtentMap>,
-        floor: LogAddress,
-    ) -> Result<Vec<(LogAddress, u32)>, PageError> {
-        let mut dead = Vec::new();
-        let mut judged = BTreeSet::new();
-        let mut from = 0;
-        loop {
-            let own = map.lookup(&self.pages, BlockIndex(from), BlockIndex(u64::MAX), STEP).await?;
-            let Some(last) = own.last() else { return Ok(dead) };
-            let to = last.end().0;
-            let (low, high) = (from.saturating_sub(COMPRESSED_EXTENT_BLOCKS), to + COMPRESSED_EXTENT_BLOCKS);
-            let held = match child {
-                Some(child) => child.lookup(&self.pages, BlockIndex(low), BlockIndex(high), usize::MAX).await?,
-                None => Vec::new(),
-            };
-            dead_of(&own, &held, floor, &mut judged, &mut dead);
-            from = to;
-            self.disk.io().yield_now().await;
-        }
-    }
-
-    async fn pages_of(&self, map: Option<&ExtentMap>) -> Result<BTreeSet<PageIndex>, PageError> {
-        let mut pages = BTreeSet::new();
-        if let Some(map) = map {
-            map.tree()
-                .pages_in_use(&self.pages, &mut |page| {
-                    pages.insert(page);
-                })
-                .await?;
-        }
-        Ok(pages)
-    }
-}
-
-/// The runs that a version shows, that are newer than `floor`, and that its child does not show. Raw blocks are compared one by
-/// one, at the same block of the volume; a compressed extent is held as long as the child shows a piece of it.
-fn dead_of(
-    own: &[Extent],
-    child: &[Extent],
-    floor: LogAddress,
-    judged: &mut BTreeSet<LogAddress>,
-    dead: &mut Vec<(LogAddress, u32)>,
-) {
-    let mut raw = BTreeMap::new();
-    let mut compressed = BTreeSet::new();
-    for extent in child {
-        match extent.content {
-            Content::Data { address, encoding: Encoding::Raw, .. } => {
-                raw.extend((0..extent.count).map(|i| (extent.block.0 + i, address.next(i as u32))));
-            }
-            Content::Data { address, encoding: Encoding::Lz4, .. } => {
-                compressed.insert(address);
-            }
-            Content::Hole { .. } | Content::Zero { .. } => {}
-        }
-    }
-    for extent in own {
-        match extent.content {
-            Content::Data { address, encoding: Encoding::Raw, .. } => {
-                for i in 0..extent.count {
-                    let here = address.next(i as u32);
-                    if here > floor && raw.get(&(extent.block.0 + i)) != Some(&here) {
-                        dead.push((here, 1));
-                    }
-                }
-            }
-            Content::Data { address, encoding: Encoding::Lz4, stored_blocks, .. } => {
-                if address > floor && judged.insert(address) && !compressed.contains(&address) {
-                    dead.push((address, u32::from(stored_blocks)));
-                }
-            }
-            Content::Hole { .. } | Content::Zero { .. } => {}
-        }
     }
 }

@@ -180,9 +180,9 @@ impl VersionTree {
         self.active
     }
 
-    /// Versions that wait for their sweep.
+    /// Versions in deletion, the one that is being swept included.
     pub fn waiting(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + usize::from(self.active.is_some())
     }
 
     /// Begins with the next deleted version; None if there is none.

@@ -119,7 +119,7 @@ fn a_stored_tree_goes_on_where_it_was() {
     let mut back = stored(&tree).expect("whole");
     assert_eq!(back.begin_sweep(), Some(VersionId(2)), "the one with a cursor goes first");
     assert_eq!(back.entry_floor(frozen(3), 6), LogAddress::NONE);
-    assert_eq!(back.waiting(), 1);
+    assert_eq!(back.waiting(), 2);
 }
 
 #[test]
