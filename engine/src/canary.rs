@@ -26,6 +26,14 @@ pub enum Canary {
     FoldAheadOfDurability,
     /// Liveness of what is replayed is taken as known.
     ReplayDoesNotSetBits,
+    /// A head frees what it displaces although a version shows it.
+    FreeShared,
+    /// Cuts are applied when everything of the round is merged.
+    CutsAfterMerges,
+    /// A snapshot shows what was published until its cut was durable.
+    CutWhenWritten,
+    /// The dots of one snapshot are cut one after another.
+    CutPerVolume,
 }
 
 #[cfg(feature = "canary")]

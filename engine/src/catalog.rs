@@ -144,6 +144,8 @@ impl Catalog {
             self.put_volume(id, entry.dot, entry.name.as_str().into(), line, entry.size_bytes, mode, OrderNumber(0));
             self.folded.volumes.insert(id, entry);
         }
+        let last = entries.versions.last().map_or(0, |(id, _)| id.0);
+        self.next.version = self.next.version.max(last + 1);
         for (id, entry) in entries.snapshots {
             let member = |id| {
                 let version = versions.get(id)?;

@@ -26,7 +26,7 @@ use crate::map::{Content, Extent, ExtentMap};
 use crate::overlay::{Layer, Place};
 use crate::pages::PageError;
 use crate::store::Core;
-use crate::versions::tree::NodeId;
+use crate::versions::tree::{NodeId, VersionTree};
 
 mod cuts;
 
@@ -98,6 +98,11 @@ impl Core {
     }
 
     async fn fold_up_to(&self, order: OrderNumber) -> Result<(), PageError> {
+        if canary::is(Canary::CutsAfterMerges) {
+            for line in self.lines.all() {
+                self.merge_up_to(&line, order).await?;
+            }
+        }
         loop {
             let cut = self.fold.borrow_mut().next_cut(order);
             let Some(cut) = cut else { break };
@@ -164,7 +169,7 @@ impl Core {
                 Encoding::Raw => self.owned_runs(node, extent.block.0, address, extent.count as u32, &mut dead),
                 Encoding::Lz4 => {
                     let start = extent.block.0 - u64::from(offset);
-                    if address > self.entry_floor(node, start) {
+                    if address > floor_of(&self.versions.tree(), node, start) {
                         compressed.insert(address, (start, u64::from(extent_blocks), u32::from(stored_blocks)));
                     }
                 }
@@ -183,20 +188,16 @@ impl Core {
     /// The parts of a raw run that are the node's to free. The floor is one but where the cursor of a sweep stands inside.
     fn owned_runs(&self, node: NodeId, block: u64, address: LogAddress, count: u32, dead: &mut Vec<(LogAddress, u32)>) {
         let tree = self.versions.tree();
-        let floors = [0, count - 1].map(|i| tree.entry_floor(node, block + u64::from(i)));
+        let floor = |i: u32| floor_of(&tree, node, block + u64::from(i));
+        let floors = [floor(0), floor(count - 1)];
         if floors[0] == floors[1] && (address > floors[0]) == (address.next(count - 1) > floors[0]) {
             if address > floors[0] {
                 dead.push((address, count));
             }
             return;
         }
-        let owned = (0..count).filter(|i| address.next(*i) > tree.entry_floor(node, block + u64::from(*i)));
+        let owned = (0..count).filter(|i| address.next(*i) > floor(*i));
         dead.extend(owned.map(|i| (address.next(i), 1)));
-    }
-
-    /// Data that starts at block `start` with an address at or below it is not the node's to free.
-    fn entry_floor(&self, node: NodeId, start: u64) -> LogAddress {
-        self.versions.tree().entry_floor(node, start)
     }
 
     fn count_dirty(&self) {
@@ -209,6 +210,11 @@ impl Core {
     pub(crate) fn map_failed(&self, error: PageError) -> Rc<Failure> {
         self.health.fail("folding the log into the map", std::io::Error::other(error.to_string()))
     }
+}
+
+/// Data that starts at block `start` with an address at or below it is not the node's to free.
+fn floor_of(tree: &VersionTree, node: NodeId, start: u64) -> LogAddress {
+    if canary::is(Canary::FreeShared) { LogAddress::NONE } else { tree.entry_floor(node, start) }
 }
 
 /// A layer as changes of the map.

@@ -55,7 +55,7 @@ pub use log::replay::Cut;
 pub use log::{FullPolicy, LogFigures};
 pub use segments::SlotCounts;
 pub use store::{
-    CreateOptions, Damage, DotInfo, NewSnapshot, NewVolume, OpenOptions, RecoveryReport, STORE_BYTES_MIN, Sizes,
-    SnapshotInfo, SnapshotRef, SnapshotVolume, Space, Status, Store, VolumeInfo,
+    CreateOptions, CutHolds, Damage, DotInfo, NewSnapshot, NewVolume, OpenOptions, RecoveryReport, STORE_BYTES_MIN,
+    Sizes, SnapshotInfo, SnapshotRef, SnapshotVolume, Space, Status, Store, VolumeInfo,
 };
 pub use volume::{Extent, Volume, Zeroing};

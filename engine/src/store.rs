@@ -34,6 +34,7 @@ mod create;
 mod damage;
 mod geometry;
 mod history;
+mod holds;
 mod load;
 mod open;
 mod remains;
@@ -43,6 +44,8 @@ mod verbs;
 pub use create::{CreateOptions, STORE_BYTES_MIN};
 pub use damage::Damage;
 pub use history::{NewSnapshot, Sizes, SnapshotInfo, SnapshotRef, SnapshotVolume};
+pub use holds::CutHolds;
+use holds::Holds;
 pub use open::{OpenOptions, RecoveryReport};
 use superblock::SuperblockCell;
 
@@ -68,6 +71,7 @@ pub(crate) struct Core {
     pub fold: RefCell<Fold>,
     pub fold_turn: Turn,
     pub verbs_turn: Turn,
+    pub holds: Holds,
     /// Bytes this process had sealed at the last checkpoint's F.
     pub checkpoint_bytes: Cell<u64>,
     /// The first segment that this process opened in the log.
@@ -137,6 +141,7 @@ pub struct Status {
     /// Bytes of log that a recovery would replay now.
     pub replay_bytes: u64,
     pub held_writers: u64,
+    pub cut_holds: CutHolds,
     /// Why the store stopped acknowledging, if it did.
     pub failure: Option<Rc<Failure>>,
 }
@@ -189,6 +194,7 @@ impl Store {
             checkpoints: core.pressure.checkpoints.get(),
             replay_bytes: core.log.sealed_bytes() - core.checkpoint_bytes.get(),
             held_writers: core.pressure.held.get(),
+            cut_holds: core.holds.figures(),
             failure: core.health.failure(),
         }
     }

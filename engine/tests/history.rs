@@ -397,6 +397,32 @@ fn a_page_shared_with_a_snapshot_is_not_released() {
 }
 
 #[test]
+fn a_damaged_page_of_the_catalog_is_made_up_for_by_its_second_tree() {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        let (store, pg) = shop(&io).await;
+        fill(&pg, 0, 32, 1).await;
+        store.create_snapshot(&["shop"], &named("one")).await.unwrap();
+        store.close().await.unwrap();
+    });
+    let image = host.disk_image(&store());
+    let is_catalog = |page: &[u8]| page.starts_with(b"TRNODEPG") && page[12] == 3;
+    let pages: Vec<usize> = (0..image.len()).step_by(BLOCK as usize).filter(|at| is_catalog(&image[*at..])).collect();
+    assert!(pages.len() >= 2, "{pages:?}");
+    for page in pages {
+        let mut damaged = image.clone();
+        damaged[page + 100] ^= 1;
+        host.set_disk_image(&store(), damaged);
+        life(&host, async |io| {
+            let (store, report) = Store::open(&io, &store(), &options()).await.expect("the other tree is whole");
+            assert_eq!(report.older_checkpoint, None);
+            shows(&store.open_snapshot("shop", "pg", &at("one")).unwrap(), 0, 32, 1).await;
+            shows(&store.volume("shop", "pg").unwrap(), 0, 32, 1).await;
+        });
+    }
+}
+
+#[test]
 fn read_only_open_with_unfolded_snapshots_writes_nothing() {
     let host = host(64 * MIB);
     life(&host, async |io| {

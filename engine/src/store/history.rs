@@ -14,9 +14,11 @@ use treering_format::units::{DotId, LineId, PublicId, SnapshotId, VersionId, Vol
 
 use super::Store;
 use super::verbs::{check_deletable, check_name, not_found};
+use crate::canary::{self, Canary};
 use crate::catalog::{Catalog, Dot, Snapshot};
 use crate::disk::BLOCK;
 use crate::error::CatalogError;
+use crate::log::Published;
 use crate::volume::Volume;
 
 /// For so long what a reset replaced is kept.
@@ -108,7 +110,7 @@ impl Store {
         let cut = self.snapshot_cut(dots, name, new);
         let first = cut.first_snapshot.0;
         let count = cut.dots.len() as u64;
-        let at = self.publish(Descriptor::Snapshot(cut));
+        let at = self.publish_snapshot(cut).await?;
         let made: Vec<SnapshotInfo> = {
             let catalog = self.core.catalog.borrow();
             (first..first + count)
@@ -317,6 +319,34 @@ impl Store {
             self.remove_dot(&dot).await?;
         }
         Ok(())
+    }
+
+    async fn publish_snapshot(&self, cut: SnapshotCut) -> Result<Published, CatalogError> {
+        if canary::is(Canary::CutWhenWritten) {
+            let change = Descriptor::Snapshot(cut);
+            let at = self.append(change.clone());
+            self.persist_up_to(at.order).await?;
+            self.take_effect(&change, at);
+            return Ok(at);
+        }
+        if canary::is(Canary::CutPerVolume) && cut.dots.len() > 1 {
+            return self.publish_one_by_one(cut).await;
+        }
+        Ok(self.publish(Descriptor::Snapshot(cut)))
+    }
+
+    /// What must never happen: the dots of one snapshot are of several instants.
+    async fn publish_one_by_one(&self, mut cut: SnapshotCut) -> Result<Published, CatalogError> {
+        let mut at = None;
+        for dot in std::mem::take(&mut cut.dots) {
+            let volumes = dot.volumes.len() as u64;
+            at = Some(self.publish(Descriptor::Snapshot(SnapshotCut { dots: vec![dot], ..cut.clone() })));
+            cut.first_snapshot.0 += 1;
+            cut.first_version.0 += volumes;
+            self.core.disk.io().yield_now().await;
+            self.admit_change().await?;
+        }
+        Ok(at.expect("a snapshot is of one dot at least"))
     }
 
     fn check_snapshot(&self, dots: &[&str], name: &str) -> Result<(), CatalogError> {

@@ -92,20 +92,30 @@ async fn load(
     let liveness = Tree::open(TreeKind::Liveness, 0, header.liveness_root);
     let segments =
         Segments::load(geometry.segment_blocks, checkpoint.slots.clone(), liveness.clone(), reference.fold_sequence);
-    let catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root);
+    let mut catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root);
     let catalog_mirror = Tree::open(TreeKind::Catalog, 0, header.catalog_mirror_root);
-    let entries = entries(&catalog_tree, &pages).await?;
+    let scanned = match catalog_tree.scan(&pages, 0, usize::MAX).await {
+        Ok(scanned) => scanned,
+        Err(why) => {
+            let scanned = catalog_mirror.scan(&pages, 0, usize::MAX).await.map_err(|e| format!("{why}; {e}"))?;
+            tracing::warn!("the catalog is read from its second tree: {why}");
+            // The next checkpoint writes the first one anew.
+            catalog_tree = Tree::empty(TreeKind::Catalog, 0);
+            let all: Vec<_> = scanned.iter().map(|(key, value)| (*key, Some(value.clone()))).collect();
+            catalog_tree.apply(&pages, &all).await.map_err(|e| e.to_string())?;
+            scanned
+        }
+    };
+    let entries = entries(scanned).map_err(|e| e.to_string())?;
     let versions = versions(&entries)?;
     liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;
     Ok(Loaded { reference: *reference, checkpoint, pages, segments, catalog_tree, catalog_mirror, entries, versions })
 }
 
-/// Everything that the catalog says.
-async fn entries(tree: &Tree, pages: &Pages) -> Result<Entries, String> {
+/// What the catalog says, by kind.
+fn entries(scanned: Vec<(u64, Vec<u8>)>) -> Result<Entries, DecodeError> {
     let mut entries = Entries::default();
-    for (key, value) in tree.scan(pages, 0, usize::MAX).await.map_err(|e| e.to_string())? {
-        take_entry(&mut entries, key, &value).map_err(|e| e.to_string())?;
-    }
+    scanned.iter().try_for_each(|(key, value)| take_entry(&mut entries, *key, value))?;
     Ok(entries)
 }
 

@@ -16,6 +16,7 @@ use treering_io::{Direct, FileOptions, Io};
 
 use super::damage::Damage;
 use super::geometry;
+use super::holds::Holds;
 use super::load::{Loaded, load_newest};
 use super::remains::{self, Leftover};
 use super::superblock::{self, SuperblockCell};
@@ -300,6 +301,7 @@ fn assemble(
         fold: RefCell::new(Fold { reached, reached_bytes: 0, cuts }),
         fold_turn: Turn::new(),
         verbs_turn: Turn::new(),
+        holds: Holds::default(),
         checkpoint_bytes: Cell::new(0),
         first_segment: start_segment,
         newest: Cell::new(loaded.reference),

@@ -179,12 +179,15 @@ impl Store {
 
     /// Publishes a change: it takes effect and has its place in the log in one step.
     pub(super) fn publish(&self, change: Descriptor) -> Published {
+        let io = self.core.disk.io();
+        let begun = io.now();
         let at = self.append(change.clone());
         self.take_effect(&change, at);
+        self.core.holds.note(io.now() - begun);
         at
     }
 
-    fn append(&self, change: Descriptor) -> Published {
+    pub(super) fn append(&self, change: Descriptor) -> Published {
         let at = self.core.log.publish_cut(change.clone());
         let mut fold = self.core.fold.borrow_mut();
         fold.cuts.push_back(Cut { at, change });
@@ -194,7 +197,7 @@ impl Store {
         at
     }
 
-    fn take_effect(&self, change: &Descriptor, at: Published) {
+    pub(super) fn take_effect(&self, change: &Descriptor, at: Published) {
         self.core.catalog.borrow_mut().publish(change, at, &self.core.lines, &self.core.versions);
     }
 

@@ -1,0 +1,46 @@
+//! For how long cuts hold everybody else: a cut is published in one stretch without waiting, and nobody writes meanwhile.
+
+use std::cell::{Cell, RefCell};
+
+/// Durations of cuts since the store was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CutHolds {
+    pub longest_ns: u64,
+    /// Cuts that took at least 2^i ns and less than 2^(i+1), for each i; without the zeros at the end.
+    pub by_log2_ns: Vec<u64>,
+}
+
+#[derive(Default)]
+pub(crate) struct Holds {
+    longest_ns: Cell<u64>,
+    by_log2_ns: RefCell<Vec<u64>>,
+}
+
+impl Holds {
+    pub(super) fn note(&self, ns: u64) {
+        self.longest_ns.set(self.longest_ns.get().max(ns));
+        let mut counts = self.by_log2_ns.borrow_mut();
+        let index = ns.max(1).ilog2() as usize;
+        if counts.len() <= index {
+            counts.resize(index + 1, 0);
+        }
+        counts[index] += 1;
+    }
+
+    pub(super) fn figures(&self) -> CutHolds {
+        CutHolds { longest_ns: self.longest_ns.get(), by_log2_ns: self.by_log2_ns.borrow().clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_are_counted_by_powers_of_two() {
+        let holds = Holds::default();
+        [0, 1, 5, 7, 900].into_iter().for_each(|ns| holds.note(ns));
+        let by_log2_ns = vec![2, 0, 2, 0, 0, 0, 0, 0, 0, 1];
+        assert_eq!(holds.figures(), CutHolds { longest_ns: 900, by_log2_ns });
+    }
+}
