@@ -142,6 +142,8 @@ pub struct Status {
     pub replay_bytes: u64,
     pub held_writers: u64,
     pub cut_holds: CutHolds,
+    /// Deleted versions that are being swept, or wait for it.
+    pub sweeps: u64,
     /// Why the store stopped acknowledging, if it did.
     pub failure: Option<Rc<Failure>>,
 }
@@ -195,6 +197,7 @@ impl Store {
             replay_bytes: core.log.sealed_bytes() - core.checkpoint_bytes.get(),
             held_writers: core.pressure.held.get(),
             cut_holds: core.holds.figures(),
+            sweeps: core.versions.sweeps(),
             failure: core.health.failure(),
         }
     }

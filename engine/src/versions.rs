@@ -166,6 +166,11 @@ impl Versions {
         self.0.borrow().tree.parent(NodeId::Head(line))
     }
 
+    /// Versions that are being swept or wait for it.
+    pub(crate) fn sweeps(&self) -> u64 {
+        self.0.borrow().tree.waiting() as u64
+    }
+
     /// The map of a head or a version.
     pub(crate) fn map(&self, node: NodeId, lines: &Lines) -> Option<ExtentMap> {
         match node {

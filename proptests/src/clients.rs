@@ -16,6 +16,7 @@ use crate::scenario::{Scenario, Temper};
 use crate::world::{Broken, World};
 
 mod admin;
+mod history;
 
 pub struct Client {
     pub world: Rc<World>,
@@ -52,6 +53,12 @@ impl Client {
     async fn step(&mut self) -> Result<(), Broken> {
         if self.admin && self.random.chance(self.scenario.admin_percent) {
             return self.administrate().await;
+        }
+        if self.random.chance(self.scenario.history_percent) {
+            return if self.admin { self.make_history().await } else { self.read_history().await };
+        }
+        if self.scenario.history_percent > 0 && self.random.chance(10) {
+            return self.read_history().await;
         }
         if self.random.chance(3) {
             return self.ask_store().await;

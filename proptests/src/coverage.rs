@@ -24,12 +24,19 @@ counters! {
     seeds, operations, reads_verified, blocks_verified, statuses_verified,
     writes, merges, holes, zeros, flushes, durable_writes, cancelled,
     dots_created, dots_removed, volumes_created, volumes_removed, resizes, no_space,
+    snapshots, snapshot_sets, snapshots_deleted, protections, forks, resets,
+    /// Reads of snapshots.
+    frozen_reads_verified,
+    /// Forks of what was a fork itself.
+    forks_of_forks,
+    /// Lives at whose end everything was deleted, and the store as empty as a new one.
+    emptied,
     host_crashes, process_crashes, crashes_in_recovery, torn_shared_memory, clean_closes, read_only_opens,
     recoveries, replayed_records, republished, cut_tails, older_checkpoints, pieces_lost, pieces_doubtful,
     checkpoints, folds, checks, findings, fail_stops, refused_opens, damaged_blocks, faults,
     /// Records in sampled disk images, by what they hold.
     images, data_raw, data_lz4, hole_descriptors, zero_descriptors, create_dot, remove_dot, create_volume, remove_volume,
-    resize_volume, configure_volume,
+    resize_volume, configure_volume, snapshot, fork, delete_snapshots, configure_snapshot, reset,
     /// Order numbers that the harness did not expect: its picture of the engine is wrong somewhere.
     surprises,
     disk_events, virtual_seconds,
@@ -47,6 +54,14 @@ impl Coverage {
             Piece::Change(Change::CreateVolume { .. }) => self.volumes_created += 1,
             Piece::Change(Change::RemoveVolume { .. }) => self.volumes_removed += 1,
             Piece::Change(Change::Resize { .. }) => self.resizes += 1,
+            Piece::Change(Change::Snapshot { dots, .. }) => {
+                self.snapshots += 1;
+                self.snapshot_sets += u64::from(dots.len() > 1);
+            }
+            Piece::Change(Change::DeleteSnapshots { .. }) => self.snapshots_deleted += 1,
+            Piece::Change(Change::Protect { .. }) => self.protections += 1,
+            Piece::Change(Change::Fork { .. }) => self.forks += 1,
+            Piece::Change(Change::Reset { .. }) => self.resets += 1,
         }
     }
 
@@ -75,11 +90,11 @@ impl Coverage {
                     Descriptor::RemoveVolume { .. } => &mut self.remove_volume,
                     Descriptor::ResizeVolume { .. } => &mut self.resize_volume,
                     Descriptor::ConfigureVolume { .. } => &mut self.configure_volume,
-                    Descriptor::Snapshot(_)
-                    | Descriptor::Fork(_)
-                    | Descriptor::DeleteSnapshots { .. }
-                    | Descriptor::ConfigureSnapshot(_)
-                    | Descriptor::Reset(_) => continue,
+                    Descriptor::Snapshot(_) => &mut self.snapshot,
+                    Descriptor::Fork(_) => &mut self.fork,
+                    Descriptor::DeleteSnapshots { .. } => &mut self.delete_snapshots,
+                    Descriptor::ConfigureSnapshot(_) => &mut self.configure_snapshot,
+                    Descriptor::Reset(_) => &mut self.reset,
                 };
                 *counter += 1;
             }
@@ -115,6 +130,18 @@ impl Coverage {
             c.statuses_verified
         );
         println!(
+            "history: snapshot {} (of several dots {}) · delete {} · protect {} · fork {} (of a fork {}) · reset {} · reads of snapshots {} · emptied {}",
+            c.snapshots,
+            c.snapshot_sets,
+            c.snapshots_deleted,
+            c.protections,
+            c.forks,
+            c.forks_of_forks,
+            c.resets,
+            c.frozen_reads_verified,
+            c.emptied
+        );
+        println!(
             "crashes: host {} · process {} · of these in recovery {} · within shared memory {} · clean closes {} · read-only opens {}",
             c.host_crashes,
             c.process_crashes,
@@ -138,7 +165,7 @@ impl Coverage {
             c.checkpoints, c.folds, c.checks, c.faults, c.fail_stops, c.refused_opens, c.damaged_blocks
         );
         println!(
-            "descriptors in {} disk images: data raw {} · data lz4 {} · hole {} · zero {} · create dot {} · remove dot {} · create volume {} · remove volume {} · resize volume {} · configure volume {}",
+            "descriptors in {} disk images: data raw {} · data lz4 {} · hole {} · zero {} · create dot {} · remove dot {} · create volume {} · remove volume {} · resize volume {} · configure volume {} · snapshot {} · fork {} · delete snapshots {} · configure snapshot {} · reset {}",
             c.images,
             c.data_raw,
             c.data_lz4,
@@ -149,7 +176,12 @@ impl Coverage {
             c.create_volume,
             c.remove_volume,
             c.resize_volume,
-            c.configure_volume
+            c.configure_volume,
+            c.snapshot,
+            c.fork,
+            c.delete_snapshots,
+            c.configure_snapshot,
+            c.reset
         );
         if c.surprises > 0 {
             println!("order numbers that the harness did not expect: {}", c.surprises);

@@ -23,6 +23,7 @@ use crate::run;
 use crate::scenario::Temper;
 use crate::world::World;
 
+mod history;
 mod traces;
 
 use traces::{Step, TRACES, Trace};
@@ -171,6 +172,9 @@ async fn make_volume(world: &World, store: &Store) {
 async fn perform(world: &World, io: &Io, store: &Store, step: Step) {
     let operation = world.new_operation();
     let owed = world.journal.borrow().acknowledged();
+    if let Some(last) = history::perform(world, store, operation, step).await {
+        return world.make_durable(last);
+    }
     let key = world.journal.borrow().now().named("dot", "v").expect("it was made");
     let volume = store.volume("dot", "v").expect("it was made");
     let (last, durable) = match step {
@@ -204,10 +208,15 @@ async fn perform(world: &World, io: &Io, store: &Store, step: Step) {
             store.checkpoint().await.expect("nothing fails here");
             (owed, true)
         }
+        Step::Sweep => {
+            store.fold().await.expect("nothing fails here");
+            (Position(0), false)
+        }
         Step::Pause { milliseconds } => {
             io.sleep(std::time::Duration::from_millis(milliseconds)).await;
             (Position(0), false)
         }
+        _ => unreachable!("a step of history"),
     };
     world.acknowledge(last);
     if durable {

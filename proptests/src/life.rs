@@ -22,6 +22,7 @@ use crate::random::Random;
 use crate::scenario::{Scenario, Temper};
 use crate::world::{Broken, World};
 
+mod emptied;
 mod owed;
 
 pub const STORE: &str = "/store";
@@ -318,6 +319,9 @@ impl Run {
         }
         if self.random.chance(50) {
             self.check(&store).await?;
+        }
+        if self.scenario.temper == Temper::Sound && self.random.chance(20) {
+            self.empty(&store).await?;
         }
         if self.random.chance(60) {
             return Ok(End::Left);

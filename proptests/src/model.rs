@@ -4,6 +4,7 @@
 //! range, one change of the catalog. Pieces are all or nothing, and a crash leaves a prefix of their order. The model is told
 //! the order as it happens (`observe`), so that every state it may be compared with is exact.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
@@ -12,9 +13,11 @@ use treering_engine::CompressionMode;
 
 use crate::content::BLOCK;
 
+mod history;
 mod journal;
 mod plan;
 
+pub use history::{Ancestor, SnapshotModel, UNNAMED};
 pub use journal::{Journal, Position, Settled};
 pub use plan::{publish_blocks, resize_pieces, write_pieces, zero_pieces};
 
@@ -70,6 +73,8 @@ impl VolumeModel {
 pub struct State {
     pub dots: BTreeSet<String>,
     pub volumes: BTreeMap<VolumeKey, VolumeModel>,
+    /// By dot and name. Shared: what a snapshot holds never changes.
+    pub snapshots: BTreeMap<(String, String), Rc<SnapshotModel>>,
 }
 
 /// What one order number does.
@@ -97,11 +102,54 @@ pub enum Piece {
 
 #[derive(Clone, Debug)]
 pub enum Change {
-    CreateDot { name: String },
-    CreateVolume { volume: VolumeKey, dot: String, name: String, size: u64, compression: CompressionMode },
-    Resize { volume: VolumeKey, size: u64 },
-    RemoveVolume { volume: VolumeKey },
-    RemoveDot { name: String },
+    CreateDot {
+        name: String,
+    },
+    CreateVolume {
+        volume: VolumeKey,
+        dot: String,
+        name: String,
+        size: u64,
+        compression: CompressionMode,
+    },
+    Resize {
+        volume: VolumeKey,
+        size: u64,
+    },
+    RemoveVolume {
+        volume: VolumeKey,
+    },
+    /// With all its volumes and snapshots.
+    RemoveDot {
+        name: String,
+    },
+    /// All volumes of these dots, at one place of the order.
+    Snapshot {
+        dots: Vec<String>,
+        name: String,
+        protected: bool,
+    },
+    DeleteSnapshots {
+        dot: String,
+        names: Vec<String>,
+    },
+    Protect {
+        dot: String,
+        name: String,
+        protected: bool,
+    },
+    /// A dot of this name begins as the snapshot is; its volumes get these keys.
+    Fork {
+        from: Ancestor,
+        name: String,
+        volumes: Vec<VolumeKey>,
+    },
+    /// A dot becomes what it was; what it was until now becomes a snapshot whose name only the engine knows.
+    Reset {
+        to: Ancestor,
+        kept: Rc<OnceCell<String>>,
+        volumes: Vec<VolumeKey>,
+    },
 }
 
 impl Piece {
@@ -190,10 +238,16 @@ impl State {
                 }
             }
             Change::RemoveVolume { volume } => drop(self.volumes.remove(volume)),
-            Change::RemoveDot { name } => {
-                self.dots.remove(name);
-                self.volumes.retain(|_, volume| volume.dot != *name);
+            Change::RemoveDot { name } => self.remove_dot(name),
+            Change::Snapshot { dots, name, protected } => {
+                dots.iter().for_each(|dot| self.freeze(dot, name, *protected, false));
             }
+            Change::DeleteSnapshots { dot, names } => {
+                names.iter().for_each(|name| drop(self.snapshots.remove(&(dot.clone(), name.clone()))));
+            }
+            Change::Protect { dot, name, protected } => self.protect(dot, name, *protected),
+            Change::Fork { from, name, volumes } => self.fork(from, name, volumes),
+            Change::Reset { to, kept, volumes } => self.reset(to, kept, volumes),
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Scenario {
     /// How many bring zeros.
     pub zero_percent: u64,
     pub admin_percent: u64,
+    /// How many make snapshots, forks and resets, or read them. Zero: a store without history.
+    pub history_percent: u64,
     /// Small writes only, or large ones as well.
     pub long_writes: bool,
 }
@@ -72,6 +74,7 @@ impl Scenario {
             flush_percent: *random.pick(&[1, 5, 15, 40]),
             zero_percent: *random.pick(&[2, 10, 30]),
             admin_percent: *random.pick(&[0, 3, 15]),
+            history_percent: *random.pick(&[0, 3, 10, 25]),
             long_writes: random.chance(50),
         };
         if random.chance(15) { scenario.churning(random) } else { scenario }

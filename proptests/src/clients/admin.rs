@@ -104,9 +104,18 @@ impl Client {
     async fn remove_dot(&mut self, dot: &str) -> Result<(), Broken> {
         let operation = self.world.new_operation();
         self.world.note(|| format!("operation {operation}: remove {dot}"));
+        let protected = {
+            let journal = self.world.journal.borrow();
+            journal.now().snapshots.iter().any(|((of, _), snapshot)| of == dot && snapshot.protected)
+        };
         let pieces = vec![Piece::Change(Change::RemoveDot { name: dot.into() })];
         let (result, last) = self.world.observe(&self.store, operation, pieces, self.store.remove_dot(dot)).await;
-        self.verb(result, last, false)
+        match result {
+            Err(CatalogError::Protected { .. }) if protected => Ok(()),
+            Err(CatalogError::SnapshotInUse { .. }) if self.scenario.clients > 1 => Ok(()),
+            Ok(()) if protected => Err(format!("{dot} was removed with a protected snapshot")),
+            other => self.verb(other, last, false),
+        }
     }
 
     fn new_volume(&mut self, name: String) -> NewVolume {
@@ -130,7 +139,7 @@ impl Client {
     }
 
     /// A verb is durable when it returns; one that removes always finds room.
-    fn verb(
+    pub(super) fn verb(
         &self,
         result: Result<(), CatalogError>,
         last: crate::model::Position,

@@ -16,6 +16,27 @@ pub(super) enum Step {
     Resize {
         size: u64,
     },
+    /// Of the dot.
+    Snapshot {
+        name: &'static str,
+    },
+    Delete {
+        snapshot: &'static str,
+    },
+    /// The fork's volume is written to as well, so that it parts from its source.
+    Fork {
+        snapshot: &'static str,
+        name: &'static str,
+    },
+    Reset {
+        snapshot: &'static str,
+    },
+    /// The dot of a fork goes.
+    RemoveFork {
+        name: &'static str,
+    },
+    /// A fold, and a slice of what is to be swept.
+    Sweep,
     Flush,
     Checkpoint,
     /// Long enough for records to age, for attestation, for zero-writing ahead.
@@ -47,6 +68,14 @@ const fn hole(block: u64, blocks: u64) -> Step {
 
 const fn zeros(block: u64, blocks: u64) -> Step {
     Step::Zero { offset: block * 4096, len: blocks * 4096, allocated: true }
+}
+
+const fn snapshot(name: &'static str) -> Step {
+    Step::Snapshot { name }
+}
+
+const fn delete(snapshot: &'static str) -> Step {
+    Step::Delete { snapshot }
 }
 
 const fn pause(milliseconds: u64) -> Step {
@@ -92,6 +121,81 @@ pub(super) const TRACES: &[Trace] = &[
             Step::Resize { size: 3 * 4096 - 512 },
             Step::Resize { size: 8 * 4096 },
             write(7, 1),
+            Step::Flush,
+        ],
+    },
+    Trace { name: "a snapshot between two writes", steps: &[write(0, 2), snapshot("a"), write(1, 2), Step::Flush] },
+    Trace {
+        name: "snapshots, folded and not, over checkpoints",
+        steps: &[
+            write(0, 4),
+            snapshot("a"),
+            Step::Checkpoint,
+            write(2, 4),
+            snapshot("b"),
+            hole(3, 2),
+            Step::Checkpoint,
+            write(0, 1),
+            Step::Flush,
+        ],
+    },
+    Trace {
+        name: "a deleted snapshot is swept",
+        steps: &[
+            write(0, 6),
+            snapshot("a"),
+            write(1, 2),
+            snapshot("b"),
+            write(2, 3),
+            Step::Checkpoint,
+            delete("a"),
+            Step::Sweep,
+            Step::Checkpoint,
+            delete("b"),
+            Step::Sweep,
+            write(4, 1),
+            Step::Checkpoint,
+            Step::Checkpoint,
+            durable(7, 1),
+        ],
+    },
+    Trace {
+        name: "a fork of a pending snapshot",
+        steps: &[
+            write(0, 3),
+            snapshot("a"),
+            Step::Fork { snapshot: "a", name: "fork" },
+            write(1, 1),
+            Step::Checkpoint,
+            Step::Flush,
+        ],
+    },
+    Trace {
+        name: "a branching point hides and goes",
+        steps: &[
+            write(0, 3),
+            snapshot("a"),
+            Step::Fork { snapshot: "a", name: "fork" },
+            delete("a"),
+            Step::Checkpoint,
+            write(1, 1),
+            Step::RemoveFork { name: "fork" },
+            Step::Sweep,
+            Step::Sweep,
+            Step::Checkpoint,
+        ],
+    },
+    Trace {
+        name: "a reset and the way back",
+        steps: &[
+            write(0, 3),
+            snapshot("a"),
+            write(1, 2),
+            Step::Reset { snapshot: "a" },
+            write(2, 2),
+            Step::Checkpoint,
+            delete("a"),
+            Step::Sweep,
             Step::Flush,
         ],
     },

@@ -1,10 +1,15 @@
 //! The journal: everything published since the store was last opened, in order; what of it must survive which crash; and the
 //! search for the position that a recovery came back to.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Block, Change, Piece, State, VolumeKey};
+use super::{Block, Change, Piece, State, UNNAMED, VolumeKey};
+
+mod difference;
+
+use difference::{Differ, differences, in_range};
 
 /// A number of pieces from the journal's beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +33,8 @@ pub struct Journal {
     durable: Position,
     next_volume: u64,
     created: HashMap<VolumeKey, Position>,
+    /// Snapshots that nobody was told of yet, by dot and name.
+    frozen: BTreeMap<(String, String), Position>,
     history: Option<History>,
 }
 
@@ -63,8 +70,16 @@ impl Journal {
     pub fn publish(&mut self, operation: u64, piece: Piece) -> Position {
         self.now.apply(&piece);
         self.remember(&piece);
-        if let Piece::Change(Change::CreateVolume { volume, .. }) = &piece {
-            self.created.insert(*volume, Position(self.entries.len() + 1));
+        let here = Position(self.entries.len() + 1);
+        match &piece {
+            Piece::Change(Change::CreateVolume { volume, .. }) => drop(self.created.insert(*volume, here)),
+            Piece::Change(Change::Fork { volumes, .. } | Change::Reset { volumes, .. }) => {
+                self.created.extend(volumes.iter().map(|volume| (*volume, here)));
+            }
+            Piece::Change(Change::Snapshot { dots, name, .. }) => {
+                self.frozen.extend(dots.iter().map(|dot| ((dot.clone(), name.clone()), here)));
+            }
+            _ => {}
         }
         self.entries.push(Entry { operation, piece });
         self.position()
@@ -73,10 +88,22 @@ impl Journal {
     /// The verb that published up to here was answered: volumes it made are there for everybody.
     pub fn announce(&mut self, up_to: Position) {
         self.created.retain(|_, position| *position > up_to);
+        self.frozen.retain(|_, position| *position > up_to);
     }
 
     pub fn is_announced(&self, volume: VolumeKey) -> bool {
         !self.created.contains_key(&volume)
+    }
+
+    pub fn is_snapshot_announced(&self, dot: &str, name: &str) -> bool {
+        !self.frozen.contains_key(&(dot.to_owned(), name.to_owned()))
+    }
+
+    /// A reset was answered: what the dot was is kept under this name.
+    pub fn name_reflog(&mut self, dot: &str, kept: &OnceCell<String>, name: &str) {
+        if kept.set(name.to_owned()).is_ok() {
+            self.now.name_reflog(dot, name);
+        }
     }
 
     pub fn acknowledge(&mut self, up_to: Position) {
@@ -125,11 +152,16 @@ impl Journal {
     pub fn settle(&mut self, found: &State, floor: Position, cuts_may_be_lost: bool) -> Result<Settled, String> {
         let (position, kept) = self.find(found, floor, cuts_may_be_lost)?;
         let settled = Settled { position, published: self.position() };
+        let unnamed = self.unnamed(found);
         for entry in kept.into_iter().take(position.0) {
             self.base.apply(&entry.piece);
         }
+        if let Some((dot, name)) = unnamed {
+            self.base.name_reflog(&dot, &name);
+        }
         self.entries.clear();
         self.created.clear();
+        self.frozen.clear();
         self.now = self.base.clone();
         self.acknowledged = Position(0);
         self.durable = Position(0);
@@ -143,6 +175,11 @@ impl Journal {
         floor: Position,
         cuts_may_be_lost: bool,
     ) -> Result<(Position, Vec<Entry>), String> {
+        let mut found = found.clone();
+        if let Some((dot, name)) = self.unnamed(&found) {
+            found.rename(&dot, &name, UNNAMED);
+        }
+        let found = &found;
         let whole = self.find_in(&self.entries, found, floor);
         let mut entries = self.entries.clone();
         let mut floor = floor;
@@ -158,12 +195,27 @@ impl Journal {
         whole.map(|position| (position, entries))
     }
 
+    /// What a reset that was not answered has kept: a snapshot whose name the order does not tell.
+    fn unnamed(&self, found: &State) -> Option<(String, String)> {
+        let told = |key: &(String, String)| {
+            self.base.snapshots.contains_key(key)
+                || self.entries.iter().any(|entry| match &entry.piece {
+                    Piece::Change(Change::Reset { to, kept, .. }) => to.dot == key.0 && kept.get() == Some(&key.1),
+                    Piece::Change(Change::Snapshot { dots, name, .. }) => dots.contains(&key.0) && *name == key.1,
+                    _ => false,
+                })
+        };
+        let reflog = found.snapshots.iter().filter(|(_, snapshot)| snapshot.reflog);
+        reflog.map(|(key, _)| key).find(|key| !told(key)).cloned()
+    }
+
     fn find_in(&self, entries: &[Entry], found: &State, floor: Position) -> Result<Position, String> {
         let mut state = self.base.clone();
         for entry in &entries[..floor.0] {
             state.apply(&entry.piece);
         }
-        let mut differences = count(&state, found);
+        let mut differ = Differ::new(found);
+        let mut differences = differ.count(&state);
         let mut best = (differences, floor.0);
         for position in floor.0..=entries.len() {
             if position > floor.0 {
@@ -171,7 +223,7 @@ impl Journal {
                 match piece.range() {
                     None => {
                         state.apply(piece);
-                        differences = count(&state, found);
+                        differences = differ.count(&state);
                     }
                     Some((volume, range)) => {
                         let range = range.start as usize..range.end as usize;
@@ -210,11 +262,19 @@ impl Journal {
     }
 
     fn remember(&mut self, piece: &Piece) {
-        let (Some(history), Some((key, range))) = (&mut self.history, piece.range()) else { return };
-        let Some(volume) = self.now.volumes.get(&key) else { return };
-        for number in range {
-            if let Some(block) = volume.blocks.get(number as usize) {
-                history.entry((volume.full_name(), number)).or_default().insert(hash(block.bytes()));
+        let Some(history) = &mut self.history else { return };
+        let (keys, range) = match (piece, piece.range()) {
+            // A fork's blocks are old under a new name.
+            (Piece::Change(Change::Fork { volumes, .. } | Change::Reset { volumes, .. }), _) => {
+                (volumes.clone(), 0..u64::MAX)
+            }
+            (_, Some((volume, range))) => (vec![volume], range),
+            (_, None) => return,
+        };
+        for volume in keys.iter().filter_map(|key| self.now.volumes.get(key)) {
+            for number in range.start..range.end.min(volume.blocks.len() as u64) {
+                let held = history.entry((volume.full_name(), number)).or_default();
+                held.insert(hash(volume.blocks[number as usize].bytes()));
             }
         }
     }
@@ -230,57 +290,4 @@ fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     hasher.finish()
-}
-
-fn in_range(state: &State, found: &State, volume: VolumeKey, range: std::ops::Range<usize>) -> usize {
-    let Some(expected) = state.volumes.get(&volume) else { return 0 };
-    let Some(other) = found.named(&expected.dot, &expected.name) else { return 0 };
-    let other = &found.volumes[&other];
-    let blocks =
-        range.filter(|n| matches!((expected.blocks.get(*n), other.blocks.get(*n)), (Some(a), Some(b)) if a != b));
-    blocks.count()
-}
-
-/// How many things differ. Names and sizes weigh more than blocks.
-fn count(state: &State, found: &State) -> usize {
-    let dots = state.dots.symmetric_difference(&found.dots).count();
-    let mut differing = dots * 1000;
-    for (key, volume) in &state.volumes {
-        match found.named(&volume.dot, &volume.name).map(|other| &found.volumes[&other]) {
-            None => differing += 1000,
-            Some(other) => {
-                differing += 1000 * usize::from(volume.size != other.size || volume.compression != other.compression);
-                differing += in_range(state, found, *key, 0..volume.blocks.len());
-            }
-        }
-    }
-    let surplus = found.volumes.values().filter(|v| state.named(&v.dot, &v.name).is_none());
-    differing + 1000 * surplus.count()
-}
-
-fn differences(state: &State, found: &State) -> Vec<String> {
-    let mut lines: Vec<String> =
-        state.dots.symmetric_difference(&found.dots).map(|dot| format!("dot {dot}: only on one side")).collect();
-    for volume in state.volumes.values() {
-        let name = volume.full_name();
-        let Some(other) = found.named(&volume.dot, &volume.name).map(|other| &found.volumes[&other]) else {
-            lines.push(format!("volume {name} is missing"));
-            continue;
-        };
-        if volume.size != other.size || volume.compression != other.compression {
-            lines.push(format!(
-                "volume {name} has {} bytes ({:?}), {} ({:?}) are due",
-                other.size, other.compression, volume.size, volume.compression
-            ));
-        }
-        for (number, (due, found)) in volume.blocks.iter().zip(&other.blocks).enumerate() {
-            if due != found {
-                lines.push(format!("{name} block {number}: {} is due, found {}", due.describe(), found.describe()));
-            }
-        }
-    }
-    for volume in found.volumes.values().filter(|v| state.named(&v.dot, &v.name).is_none()) {
-        lines.push(format!("volume {} should not be there", volume.full_name()));
-    }
-    lines
 }
