@@ -78,6 +78,6 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
 
 /// Versions in deletion.
 fn pending(stand: &Stand) -> Result<u64> {
-    let space = stand.ask("GET", "/v1/space", &Value::Null)?;
-    space["sweeps_pending"].as_u64().with_context(|| format!("the space report does not count sweeps: {space}"))
+    let status = stand.ask("GET", "/v1/status", &Value::Null)?;
+    status["sweeps_pending"].as_u64().with_context(|| format!("the status does not count sweeps: {status}"))
 }

@@ -10,6 +10,19 @@ pub struct CutHolds {
     pub by_log2_ns: Vec<u64>,
 }
 
+impl CutHolds {
+    /// A duration in nanoseconds that `percent` of the cuts did not exceed: the upper end of its power of two.
+    pub fn percentile_ns(&self, percent: u64) -> u64 {
+        let wanted = (self.by_log2_ns.iter().sum::<u64>() * percent).div_ceil(100);
+        let mut seen = 0;
+        let reached = self.by_log2_ns.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        reached.map_or(0, |i| (2u64 << i).min(self.longest_ns))
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Holds {
     longest_ns: Cell<u64>,
@@ -42,5 +55,6 @@ mod tests {
         [0, 1, 5, 7, 900].into_iter().for_each(|ns| holds.note(ns));
         let by_log2_ns = vec![2, 0, 2, 0, 0, 0, 0, 0, 0, 1];
         assert_eq!(holds.figures(), CutHolds { longest_ns: 900, by_log2_ns });
+        assert_eq!([40, 80, 81].map(|percent| holds.figures().percentile_ns(percent)), [2, 8, 900]);
     }
 }

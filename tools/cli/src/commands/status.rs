@@ -73,6 +73,14 @@ fn text(status: &StatusReport) -> String {
         ),
     );
     line("held", format!("{} writers wait for space", status.held_writers));
+    line(
+        "history",
+        format!(
+            "{} deleted versions give their space back; cuts held writers for {} us at most",
+            status.sweeps_pending,
+            log.cut_hold_ns_longest.div_ceil(1000)
+        ),
+    );
     let requests = &status.requests;
     line(
         "requests",
