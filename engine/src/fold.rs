@@ -161,19 +161,27 @@ impl Core {
     ) -> Result<Vec<(LogAddress, u32)>, PageError> {
         let mut dead = Vec::new();
         let mut compressed: BTreeMap<LogAddress, (u64, u64, u32)> = BTreeMap::new();
+        let mut of_others = 0;
         for extent in displaced {
             let Content::Data { address, encoding, offset, extent_blocks, stored_blocks, .. } = extent.content else {
                 continue;
             };
             match encoding {
-                Encoding::Raw => self.owned_runs(node, extent.block.0, address, extent.count as u32, &mut dead),
+                Encoding::Raw => {
+                    of_others += self.owned_runs(node, extent.block.0, address, extent.count as u32, &mut dead);
+                }
                 Encoding::Lz4 => {
                     let start = extent.block.0 - u64::from(offset);
                     if address > floor_of(&self.versions.tree(), node, start) {
                         compressed.insert(address, (start, u64::from(extent_blocks), u32::from(stored_blocks)));
+                    } else {
+                        of_others += extent.count;
                     }
                 }
             }
+        }
+        if of_others > 0 {
+            self.versions.note_overwritten(node, of_others);
         }
         for (address, (start, blocks, stored_blocks)) in compressed {
             let left = map.lookup(&self.pages, BlockIndex(start), BlockIndex(start + blocks), usize::MAX).await?;
@@ -186,18 +194,29 @@ impl Core {
     }
 
     /// The parts of a raw run that are the node's to free. The floor is one but where the cursor of a sweep stands inside.
-    fn owned_runs(&self, node: NodeId, block: u64, address: LogAddress, count: u32, dead: &mut Vec<(LogAddress, u32)>) {
+    /// Returns how many blocks are not.
+    fn owned_runs(
+        &self,
+        node: NodeId,
+        block: u64,
+        address: LogAddress,
+        count: u32,
+        dead: &mut Vec<(LogAddress, u32)>,
+    ) -> u64 {
         let tree = self.versions.tree();
         let floor = |i: u32| floor_of(&tree, node, block + u64::from(i));
         let floors = [floor(0), floor(count - 1)];
         if floors[0] == floors[1] && (address > floors[0]) == (address.next(count - 1) > floors[0]) {
             if address > floors[0] {
                 dead.push((address, count));
+                return 0;
             }
-            return;
+            return u64::from(count);
         }
+        let before = dead.len();
         let owned = (0..count).filter(|i| address.next(*i) > floor(*i));
         dead.extend(owned.map(|i| (address.next(i), 1)));
+        u64::from(count) - (dead.len() - before) as u64
     }
 
     fn count_dirty(&self) {

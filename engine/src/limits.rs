@@ -58,6 +58,8 @@ pub struct Limits {
     pub sweep_leaves: usize,
     /// Rest after such a step while clients are at work, as a multiple of the time that it took.
     pub sweep_rest: u32,
+    /// What a deleted version with several children may hold though none of them shows it, by estimate.
+    pub hidden_waste_bytes: u64,
     /// Unsealed payload that is written without waiting for a flush.
     pub record_bytes: u64,
     /// Age at which an unsealed record is written without waiting for a flush.
@@ -82,6 +84,7 @@ impl Default for Limits {
             fold_cuts: 64,
             sweep_leaves: 32,
             sweep_rest: 4,
+            hidden_waste_bytes: 64 << 20,
             record_bytes: 1 << 20,
             record_age_ns: 1_000_000_000,
             unsynced_bytes: 64 << 20,

@@ -34,6 +34,7 @@ struct State {
     origins: Origins,
     /// Versions and lines that differ from the last checkpoint.
     changed: BTreeSet<CatalogKey>,
+    thinning: sweep::Thinning,
 }
 
 /// A folded version.
@@ -90,7 +91,13 @@ impl Versions {
             nodes.insert(*id, version);
         }
         let tree = VersionTree::load(frozen, heads)?;
-        Ok(Versions(RefCell::new(State { tree, nodes, origins, changed: BTreeSet::new() })))
+        Ok(Versions(RefCell::new(State {
+            tree,
+            nodes,
+            origins,
+            changed: BTreeSet::new(),
+            thinning: sweep::Thinning::default(),
+        })))
     }
 
     pub(crate) fn tree(&self) -> RefMut<'_, VersionTree> {

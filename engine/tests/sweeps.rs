@@ -39,8 +39,14 @@ fn life<T>(host: &Host, body: impl AsyncFnOnce(Io) -> T) -> Option<T> {
 }
 
 async fn open(io: &Io) -> Store {
-    let limits =
-        Limits { arena_bytes: 4 * MIB, arena_entries: 4096, sweep_leaves: 1, sweep_rest: 1, ..Limits::default() };
+    let limits = Limits {
+        arena_bytes: 4 * MIB,
+        arena_entries: 4096,
+        sweep_leaves: 1,
+        sweep_rest: 1,
+        hidden_waste_bytes: MIB,
+        ..Limits::default()
+    };
     let options = OpenOptions { limits, arena_dir: Some("/shm".into()), ..OpenOptions::default() };
     Store::open(io, &path(), &options).await.expect("the store opens").0
 }
@@ -190,4 +196,38 @@ fn a_sweep_that_is_cut_anywhere_gives_everything_back_once() {
         }
         event += 1 + event / 16;
     }
+}
+
+#[test]
+fn a_hidden_version_gives_back_what_no_child_shows() {
+    let host = host(Some(&prepared()));
+    life(&host, async |io| {
+        let store = open(&io).await;
+        let name = String::from("fork");
+        store.fork("d", &at("s1"), &[name], None).await.expect("a fork");
+        store.delete_snapshots("d", &[at("s1")]).await.expect("nobody uses it");
+        store.delete_snapshots("d", &[at("s2"), at("s3")]).await.expect("nobody uses them");
+        let volumes = [store.volume("d", "v").unwrap(), store.volume("fork", "v").unwrap()];
+        let settled = async || {
+            for _ in 0..20 {
+                store.checkpoint().await.expect("a checkpoint");
+                io.sleep(std::time::Duration::from_secs(1)).await;
+            }
+            check(&store, true).await;
+            store.space().slots.log
+        };
+        // Both go on from s1, and each overwrites all of it: one after the other.
+        generation(&volumes[0], 1, 1).await;
+        let one_left = settled().await;
+        generation(&volumes[1], 1, 1).await;
+        let none_left = settled().await;
+        assert!(none_left <= one_left, "{none_left} segments with two copies, {one_left} with three");
+        for dot in ["fork", "d"] {
+            store.remove_dot(dot).await.expect("nobody uses it");
+        }
+        while check(&store, false).await.extents > 0 {
+            store.checkpoint().await.expect("a checkpoint");
+        }
+    })
+    .expect("nothing crashes");
 }

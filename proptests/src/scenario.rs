@@ -111,6 +111,7 @@ impl Scenario {
             fold_cuts: random.scale(1, 32),
             sweep_leaves: random.scale(1, 8) as usize,
             sweep_rest: random.below(5) as u32,
+            hidden_waste_bytes: random.scale(1, 256) * BLOCK,
             record_bytes: record_blocks * BLOCK,
             record_age_ns: random.scale(1_000_000, 1_000_000_000),
             unsynced_bytes: random.scale(16, 1024) * BLOCK,

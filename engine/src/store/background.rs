@@ -70,7 +70,7 @@ impl Core {
                 let _ = self.write_checkpoint().await;
             } else if fold {
                 let _ = self.fold_round().await;
-            } else if self.versions.tree().waiting() > 0 {
+            } else if self.versions.tree().waiting() > 0 || self.to_be_thinned().is_some() {
                 self.sweep_and_rest(&mut swept_at, wake).await;
             } else {
                 self.disk.io().timeout(TICK, wake).await;
@@ -78,14 +78,16 @@ impl Core {
         }
     }
 
-    /// One slice of a sweep; then a rest if clients did anything since the last one and none of them waits for space. `wake`
+    /// One slice of a sweep, or else of thinning; then a rest if clients did anything since the last one and none of them waits for space. `wake`
     /// ends the rest. Each fold and each checkpoint takes a slice, too, so a store that is never idle gets through.
     async fn sweep_and_rest(&self, swept_at: &mut OrderNumber, wake: impl Future<Output = ()>) {
         let io = self.disk.io();
         let began = io.now();
         {
             let _turn = self.fold_turn.take().await;
-            let _ = self.sweep_next().await;
+            if let Ok(false) = self.sweep_next().await {
+                let _ = self.thin_slice().await.map_err(|error| self.map_failed(error));
+            }
         }
         let published = self.log.published();
         let busy = std::mem::replace(swept_at, published) != published;

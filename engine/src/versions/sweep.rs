@@ -24,8 +24,10 @@ use crate::pages::PageError;
 use crate::store::Core;
 
 mod dead;
+mod thin;
 
 pub(crate) use dead::{asked_of_child, dead_of};
+pub(crate) use thin::Thinning;
 
 /// The version whose turn it is, as of one moment.
 struct Swept {

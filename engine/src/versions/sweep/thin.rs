@@ -1,0 +1,167 @@
+//! Thinning: a hidden version gives back what no child shows any more.
+//!
+//! A deleted version with two or more children stays for what they share. What one of them overwrites, the others may still
+//! show; what all of them have overwritten only the hidden version holds. Its map is never changed, so it says of itself that
+//! some of what it shows may have been given back, and whoever frees its blocks later frees those that are still live. An
+//! address is never used again, so that can't hit another's.
+//!
+//! How much it holds for nothing is estimated by what its children overwrote of it. Much of it starts a pass; little does when
+//! space is short, and then a child that has gone does, too. A child that is itself deleted still counts as one that shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use treering_format::units::{LogAddress, SegmentId, VersionId};
+
+use super::{Swept, asked_of_child, dead_of};
+use crate::disk::BLOCK;
+use crate::map::ExtentMap;
+use crate::pages::PageError;
+use crate::store::Core;
+use crate::versions::Versions;
+use crate::versions::tree::{NodeId, VersionLife};
+
+/// When space is short, a pass begins for this fraction of what is tolerated else.
+const SHORT_OF_SPACE: u64 = 64;
+
+/// What is known of hidden versions since the store was opened.
+#[derive(Default)]
+pub(crate) struct Thinning {
+    waste: BTreeMap<VersionId, Waste>,
+    /// The version being thinned, and the block up to which it is.
+    active: Option<(VersionId, u64)>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Waste {
+    /// That children overwrote since the last pass; some of them more than once.
+    blocks: u64,
+    /// At the last pass.
+    children: usize,
+}
+
+impl Versions {
+    /// A merge into `node` displaced blocks that belong to what it goes on from.
+    pub(crate) fn note_overwritten(&self, node: NodeId, blocks: u64) {
+        let mut state = self.0.borrow_mut();
+        let Some(parent) = state.tree.parent(node) else { return };
+        if state.tree.get(parent).is_some_and(|version| matches!(version.life, VersionLife::Hidden { .. })) {
+            state.thinning.waste.entry(parent).or_default().blocks += blocks;
+        }
+    }
+
+    /// The version to be thinned, and from which block on.
+    fn next_to_thin(&self, tolerated_blocks: u64, short: bool) -> Option<(VersionId, u64)> {
+        let mut state = self.0.borrow_mut();
+        let state = &mut *state;
+        let hidden = |id| state.tree.get(id).is_some_and(|version| matches!(version.life, VersionLife::Hidden { .. }));
+        state.thinning.active = state.thinning.active.filter(|(id, _)| hidden(*id));
+        if state.thinning.active.is_none() {
+            state.thinning.waste.retain(|id, _| hidden(*id));
+            let waste = &state.thinning.waste;
+            let least = if short { tolerated_blocks / SHORT_OF_SPACE } else { tolerated_blocks }.max(1);
+            let much = waste.iter().find(|(_, waste)| waste.blocks >= least).map(|(id, _)| *id);
+            let lost_a_child = |id: &VersionId| {
+                let children = state.tree.children(*id).count();
+                hidden(*id) && waste.get(id).is_none_or(|waste| waste.children != children)
+            };
+            let any = || state.tree.frozen().map(|(id, _)| id).find(lost_a_child);
+            state.thinning.active = much.or_else(|| short.then(any).flatten()).map(|id| (id, 0));
+        }
+        state.thinning.active
+    }
+
+    fn thinned_to(&self, id: VersionId, block: u64) {
+        let mut state = self.0.borrow_mut();
+        state.thinning.active = (block < u64::MAX).then_some((id, block));
+        if block == u64::MAX {
+            let children = state.tree.children(id).count();
+            state.thinning.waste.insert(id, Waste { blocks: 0, children });
+        }
+    }
+}
+
+impl Core {
+    /// A hidden version that is worth it, and the block up to which it is thinned already. None while anything is swept: then
+    /// no parent's position is about to change.
+    pub(crate) fn to_be_thinned(&self) -> Option<(VersionId, u64)> {
+        if self.read_only || self.versions.tree().waiting() > 0 {
+            return None;
+        }
+        let counts = self.segments.counts();
+        let short = self.pressure.held.get() > 0 || counts.free < counts.total / 4;
+        self.versions.next_to_thin(self.limits.hidden_waste_bytes / BLOCK, short)
+    }
+
+    /// Thins the next few leaves of a hidden version. The caller has the fold's turn.
+    pub(crate) async fn thin_slice(&self) -> Result<(), PageError> {
+        let Some((id, cursor)) = self.to_be_thinned() else { return Ok(()) };
+        let (children, floor) = {
+            let tree = self.versions.tree();
+            (tree.children(id).collect::<Vec<_>>(), tree.page_floor(NodeId::Frozen(id)))
+        };
+        let map = |node| self.versions.map(node, &self.lines).unwrap_or_else(|| panic!("{node:?} has no map"));
+        let children: Vec<ExtentMap> = children.into_iter().map(map).collect();
+        let hidden =
+            Swept { id, map: map(NodeId::Frozen(id)), child: children.first().cloned(), floor, cursor, thinned: true };
+        let root = hidden.map.stored_root();
+        if root.is_none() || children.iter().any(|child| child.stored_root() == root) {
+            self.versions.thinned_to(id, u64::MAX);
+            return Ok(());
+        }
+        let (extents, to) = self.slice(&hidden).await?;
+        let range = (cursor, to);
+        let floor = |_| floor.unwrap_or(LogAddress::NONE);
+        let mut dead = dead_of(&extents, &[], range, floor);
+        dead.sort_unstable();
+        for child in &children {
+            if dead.is_empty() {
+                break;
+            }
+            let theirs = self.shown_at(child, &asked_of_child(&extents, range)).await?;
+            let mut without = dead_of(&extents, &theirs, range, floor);
+            without.sort_unstable();
+            dead = both(&dead, &without);
+        }
+        let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
+        self.segments.load_bits(&self.pages, touched.into_iter()).await?;
+        // From here to the end nothing waits.
+        if !dead.is_empty() {
+            self.versions.tree().set_thinned(id);
+            self.versions.mark_changed(id);
+        }
+        for (address, blocks) in dead {
+            self.segments.clear_if_set(address, blocks)?;
+        }
+        self.versions.thinned_to(id, to);
+        Ok(())
+    }
+}
+
+/// The blocks that are in both lists of runs, which are sorted.
+fn both(left: &[(LogAddress, u32)], right: &[(LogAddress, u32)]) -> Vec<(LogAddress, u32)> {
+    let mut found = Vec::new();
+    let (mut i, mut j) = (0, 0);
+    while let (Some((a, a_blocks)), Some((b, b_blocks))) = (left.get(i), right.get(j)) {
+        let (a_end, b_end) = (a.0 + u64::from(*a_blocks), b.0 + u64::from(*b_blocks));
+        let (from, to) = (a.0.max(b.0), a_end.min(b_end));
+        if from < to {
+            found.push((LogAddress(from), (to - from) as u32));
+        }
+        if a_end <= b_end { i += 1 } else { j += 1 }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_holds_what_is_in_each_of_two_lists() {
+        let runs = |list: &[(u64, u32)]| list.iter().map(|(at, blocks)| (LogAddress(*at), *blocks)).collect::<Vec<_>>();
+        let (left, right) = (runs(&[(10, 5), (20, 10), (40, 1)]), runs(&[(5, 2), (12, 10), (25, 1), (28, 20)]));
+        assert_eq!(both(&left, &right), runs(&[(12, 3), (20, 2), (25, 1), (28, 2), (40, 1)]));
+        assert_eq!(both(&right, &left), both(&left, &right));
+        assert_eq!(both(&left, &[]), []);
+    }
+}
