@@ -122,6 +122,17 @@ impl Room {
         }
     }
 
+    /// Waits until a cut that makes something may be published. It leaves the reserve alone, and does not wait for space, for
+    /// what would bring it back may wait behind it.
+    pub(crate) async fn admit_verb(&self) -> Result<(), VolumeError> {
+        self.admit_again(0).await?;
+        let free = self.free();
+        if cost(0) > free.available() {
+            return Err(VolumeError::NoSpace { needed_blocks: cost(0), free_blocks: free.available() });
+        }
+        Ok(())
+    }
+
     /// Waits until a change of the catalog may be published. It may use the reserve: deleting must always work.
     pub(crate) async fn admit_cut(&self) -> Result<(), VolumeError> {
         let health = &self.log.shared.health;

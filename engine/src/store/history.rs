@@ -102,7 +102,7 @@ impl Store {
         let name = new.name.clone().unwrap_or_else(|| self.name_by_time("s"));
         check_name(&name)?;
         self.check_snapshot(dots, &name)?;
-        self.admit_change().await?;
+        self.admit_new().await?;
         self.need_versions().await?;
         // Most of what must be sealed is sealed here, so that little is left to do while nobody else may run.
         self.core.log.seal_now();
@@ -209,7 +209,7 @@ impl Store {
         }
         let mut last = self.core.log.published();
         for name in names {
-            self.admit_change().await?;
+            self.admit_new().await?;
             let cut = {
                 let catalog = self.core.catalog.borrow();
                 let source = resolve(&catalog, dot, at)?;
@@ -233,7 +233,7 @@ impl Store {
     /// for seven days. Refused while a client uses one of the volumes.
     pub async fn reset(&self, dot: &str, to: &SnapshotRef) -> Result<SnapshotInfo, CatalogError> {
         let _turn = self.core.verbs_turn.take().await;
-        self.admit_change().await?;
+        self.admit_new().await?;
         self.core.log.seal_now();
         self.core.disk.io().yield_now().await;
         let name = self.name_by_time("before-reset");
@@ -344,7 +344,7 @@ impl Store {
             cut.first_snapshot.0 += 1;
             cut.first_version.0 += volumes;
             self.core.disk.io().yield_now().await;
-            self.admit_change().await?;
+            self.admit_new().await?;
         }
         Ok(at.expect("a snapshot is of one dot at least"))
     }

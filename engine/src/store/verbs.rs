@@ -201,6 +201,15 @@ impl Store {
         self.core.catalog.borrow_mut().publish(change, at, &self.core.lines, &self.core.versions);
     }
 
+    /// For snapshots and what is made of them: they make a map's pages be written once more, so they leave the reserve alone.
+    pub(super) async fn admit_new(&self) -> Result<(), CatalogError> {
+        if self.core.read_only {
+            return Err(VolumeError::ReadOnly.into());
+        }
+        self.core.room.admit_verb().await?;
+        Ok(())
+    }
+
     pub(super) async fn admit_change(&self) -> Result<(), CatalogError> {
         if self.core.read_only {
             return Err(VolumeError::ReadOnly.into());
