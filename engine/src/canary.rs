@@ -26,6 +26,16 @@ pub enum Canary {
     FoldAheadOfDurability,
     /// Liveness of what is replayed is taken as known.
     ReplayDoesNotSetBits,
+    /// A sweep frees what the version's parent shows.
+    IgnoreParent,
+    /// A sweep frees what the version's child shows.
+    IgnoreChild,
+    /// A version that several go on from is swept at once.
+    NoHiding,
+    /// A child counts as its grandparent's as soon as the sweep of its parent is asked for.
+    EarlyReparent,
+    /// A freed slot is used again after one checkpoint, while the older one still needs it.
+    SlotReusedAfterOne,
     /// A head frees what it displaces although a version shows it.
     FreeShared,
     /// Cuts are applied when everything of the round is merged.

@@ -31,6 +31,7 @@ pub fn all() -> u64 {
 fn birds() -> Vec<Bird> {
     let sound = How { temper: Some(Temper::Sound), ..How::default() };
     let bird = |broken, rule, how: &How| Bird { name: "", broken: Some(broken), rule, how: how.clone() };
+    let history = How { history: true, ..sound.clone() };
     let lying = How { temper: Some(Temper::LyingWrites), ..How::default() };
     vec![
         bird(Canary::FlushWithoutSync, "O1: a replied flush survives", &sound),
@@ -44,6 +45,15 @@ fn birds() -> Vec<Bird> {
         bird(Canary::OverlayLeak, "what is displaced is released", &sound),
         bird(Canary::FoldAheadOfDurability, "the fold consumes only what is written", &sound),
         bird(Canary::ReplayDoesNotSetBits, "replay sets liveness bits above F", &sound),
+        bird(Canary::FreeShared, "what a version shows is not freed", &history),
+        bird(Canary::IgnoreParent, "a sweep frees nothing that the parent shows", &history),
+        bird(Canary::IgnoreChild, "a sweep frees nothing that the child shows", &history),
+        bird(Canary::NoHiding, "a branching point stays while several go on from it", &history),
+        bird(Canary::EarlyReparent, "ahead of the cursor a child is not its grandparent's", &history),
+        bird(Canary::SlotReusedAfterOne, "O4: a slot waits until two checkpoints need it no more", &history),
+        bird(Canary::CutsAfterMerges, "a cut stands where it was published", &history),
+        bird(Canary::CutWhenWritten, "a snapshot shows what was published before it", &history),
+        bird(Canary::CutPerVolume, "all volumes of a snapshot are of one instant", &history),
         Bird {
             name: "LyingSync",
             broken: None,

@@ -125,10 +125,17 @@ impl Client {
             let len = self.random.scale(1, size - offset).min(size - offset);
             return (offset, len);
         }
-        let most = if self.scenario.long_writes { 80 } else { 8 };
+        let wide = self.scenario.volume_blocks > 400;
+        let most = if self.scenario.long_writes {
+            80
+        } else if wide {
+            2
+        } else {
+            8
+        };
         let count = self.random.scale(1, most).min(blocks);
         // Some places are hot, so that rewrites and absorption happen.
-        let span = if self.random.chance(50) { (blocks / 4).max(1) } else { blocks };
+        let span = if !wide && self.random.chance(50) { (blocks / 4).max(1) } else { blocks };
         let block = self.random.below(span).min(blocks - count);
         (block * BLOCK, count * BLOCK)
     }

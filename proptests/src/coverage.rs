@@ -101,6 +101,24 @@ impl Coverage {
         }
     }
 
+    /// What a long run should have met, and has not: a scenario that does not happen any more checks nothing.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let met = [
+            ("snapshots of several dots", self.snapshot_sets),
+            ("deleted snapshots", self.snapshots_deleted),
+            ("forks of forks", self.forks_of_forks),
+            ("resets", self.resets),
+            ("reads of snapshots", self.frozen_reads_verified),
+            ("emptied stores", self.emptied),
+            ("stores without space", self.no_space),
+            ("older checkpoints", self.older_checkpoints),
+            ("operations published again", self.republished),
+            ("fail-stops", self.fail_stops),
+            ("shared memory torn by a crash", self.torn_shared_memory),
+        ];
+        met.into_iter().filter(|(_, times)| *times == 0).map(|(what, _)| what).collect()
+    }
+
     pub fn print(&self) {
         let c = self;
         println!(

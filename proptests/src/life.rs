@@ -33,6 +33,8 @@ const ARENAS: &str = "/arenas";
 pub struct How {
     pub operations: Option<u64>,
     pub temper: Option<Temper>,
+    /// Every seed makes history, and much of it.
+    pub history: bool,
     pub trace: bool,
     /// The disk acknowledges syncs and does nothing: every such run should fail.
     pub lying_sync: bool,
@@ -78,6 +80,7 @@ pub fn run(seed: u64, how: &How) -> (Result<(), Broken>, Coverage) {
         Some(temper) => Scenario::with(temper, &mut random, how.operations),
         None => Scenario::draw(&mut random, how.operations),
     };
+    let scenario = if how.history { scenario.historic() } else { scenario };
     let host = Host::new(seed);
     let world = Rc::new(World::new(host, scenario.temper, how.trace));
     world.note(|| format!("{scenario:?}"));

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use crate::coverage::Coverage;
 use crate::life::{self, How};
 
+/// So many seeds should have met everything that is counted.
+const SEEDS_THAT_MEET_ALL: u64 = 1_000;
+
 thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
@@ -61,9 +64,15 @@ pub fn seeds(seeds: &Seeds) -> u64 {
         }
     }
     total.print();
+    if total.seeds >= SEEDS_THAT_MEET_ALL {
+        for what in total.missing() {
+            failed += 1;
+            println!("FAILED: in {} seeds there were no {what}", total.seeds);
+        }
+    }
     let took = began.elapsed().as_secs_f64();
     println!("{:.1} s, {:.1} seeds a second", took, total.seeds as f64 / took);
-    println!("{} passed, {failed} failed, {skipped} skipped", total.seeds - failed);
+    println!("{} passed, {failed} failed, {skipped} skipped", total.seeds.saturating_sub(failed));
     failed
 }
 

@@ -77,7 +77,11 @@ impl Scenario {
             history_percent: *random.pick(&[0, 3, 10, 25]),
             long_writes: random.chance(50),
         };
-        if random.chance(15) { scenario.churning(random) } else { scenario }
+        match random.below(100) {
+            0..15 => scenario.churning(random),
+            15..18 => scenario.wide(),
+            _ => scenario,
+        }
     }
 
     /// A little data, written over and over in long writes: segments die whole and slots are used again and again.
@@ -91,6 +95,34 @@ impl Scenario {
             zero_percent: 2,
             admin_percent: *random.pick(&[0, 1]),
             long_writes: true,
+            ..self
+        }
+    }
+
+    /// Much history over few volumes, on a store that it does not fill.
+    pub fn historic(self) -> Scenario {
+        Scenario {
+            slots: self.slots.max(24),
+            operations: self.operations.max(200),
+            volume_blocks: self.volume_blocks.clamp(8, 96),
+            admin_percent: 3,
+            history_percent: 20,
+            ..self
+        }
+    }
+
+    /// Maps of many leaves, so that a sweep takes several slices: one wide volume in pieces of a block or two.
+    fn wide(self) -> Scenario {
+        Scenario {
+            segment_blocks: 128,
+            slots: 64,
+            operations: self.operations.clamp(600, 1_200),
+            volume_blocks: 800,
+            flush_percent: 5,
+            zero_percent: 5,
+            long_writes: false,
+            admin_percent: 1,
+            history_percent: 8,
             ..self
         }
     }

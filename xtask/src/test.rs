@@ -31,8 +31,8 @@ const BLOCKS: &[Block] = &[
     Block { name: "unit", budget_seconds: 270, what: "unit, conformance, model and property tests", run: unit },
     Block {
         name: "sim",
-        budget_seconds: 180,
-        what: "the engine on a simulated disk: seeds, small traces from every side, damaged images",
+        budget_seconds: 240,
+        what: "the engine on a simulated disk: seeds with history, small traces from every side, damaged images",
         run: simulate,
     },
     Block {

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use treering_format::units::{BlockIndex, LogAddress, SegmentId, VersionId};
 
 use super::tree::{NodeId, VersionLife};
+use crate::canary::{self, Canary};
 use crate::limits::COMPRESSED_EXTENT_BLOCKS;
 use crate::map::{Extent, ExtentMap};
 use crate::pages::PageError;
@@ -47,8 +48,10 @@ impl Core {
         let (extents, to) = self.slice(&swept).await?;
         let range = (swept.cursor, to);
         let theirs = match &swept.child {
-            Some(child) => self.shown_at(child, &asked_of_child(&extents, range)).await?,
-            None => Vec::new(),
+            Some(child) if !canary::is(Canary::IgnoreChild) => {
+                self.shown_at(child, &asked_of_child(&extents, range)).await?
+            }
+            _ => Vec::new(),
         };
         let dead = dead_of(&extents, &theirs, range, |_| swept.floor.unwrap_or(LogAddress::NONE));
         let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
@@ -73,7 +76,8 @@ impl Core {
             let mut tree = self.versions.tree();
             let id = tree.active().or_else(|| tree.begin_sweep())?;
             let life = tree.get(id).expect("the active version is there").life;
-            (id, tree.only_child(id), tree.page_floor(NodeId::Frozen(id)), life)
+            let floor = tree.page_floor(NodeId::Frozen(id)).filter(|_| !canary::is(Canary::IgnoreParent));
+            (id, tree.only_child(id), floor, life)
         };
         let VersionLife::Deleting { cursor, thinned } = life else { panic!("version {id} is swept and is {life:?}") };
         let map = |node| self.versions.map(node, &self.lines).unwrap_or_else(|| panic!("{node:?} has no map"));

@@ -24,6 +24,7 @@ mod children;
 mod tests;
 
 use self::children::Children;
+use crate::canary::{self, Canary};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum NodeId {
@@ -161,7 +162,7 @@ impl VersionTree {
     pub fn delete(&mut self, id: VersionId) -> Deleted {
         let version = self.frozen.get_mut(&id).unwrap_or_else(|| panic!("version {id} is deleted, and is not there"));
         assert_eq!(version.life, VersionLife::Visible, "version {id} is deleted twice");
-        if version.children.len() >= 2 {
+        if version.children.len() >= 2 && !canary::is(Canary::NoHiding) {
             version.life = VersionLife::Hidden { thinned: false };
             return Deleted::Hidden;
         }
@@ -247,11 +248,12 @@ impl VersionTree {
 
     /// **The rule.** Data that starts at block `start` with an address at or below this is not the node's to free.
     pub fn entry_floor(&self, node: NodeId, start: u64) -> LogAddress {
+        let early = canary::is(Canary::EarlyReparent);
         let mut parent = self.parent(node);
         while let Some(id) = parent {
             let version = &self.frozen[&id];
             match version.life {
-                VersionLife::Deleting { cursor, .. } if start < cursor => parent = version.parent,
+                VersionLife::Deleting { cursor, .. } if start < cursor || early => parent = version.parent,
                 _ => return version.position,
             }
         }
@@ -260,7 +262,8 @@ impl VersionTree {
 
     /// Pages born at or below this are not the node's to release; None: all are. It never runs ahead of the end of a sweep.
     pub fn page_floor(&self, node: NodeId) -> Option<LogAddress> {
-        self.parent(node).map(|parent| self.frozen[&parent].position)
+        let parent = self.parent(node)?;
+        Some(self.frozen[&parent].position)
     }
 
     /// Whom the node goes on from.
