@@ -41,6 +41,7 @@ mod map;
 mod overlay;
 mod pages;
 mod readers;
+mod scrub;
 mod segments;
 mod store;
 mod turn;
@@ -53,6 +54,7 @@ pub use error::{CatalogError, Failure, StoreError, VolumeError};
 pub use limits::Limits;
 pub use log::replay::Cut;
 pub use log::{FullPolicy, LogFigures};
+pub use scrub::{Damaged, ScrubReport};
 pub use segments::SlotCounts;
 pub use store::{
     CreateOptions, CutHolds, Damage, DotInfo, NewSnapshot, NewVolume, OpenOptions, RecoveryReport, STORE_BYTES_MIN,

@@ -189,7 +189,8 @@ impl Pages {
         self.0.forget_release.set(Some(which));
     }
 
-    async fn read_from_disk(&self, tree: TreeKind, reference: NodeRef) -> Result<Page, PageError> {
+    /// The page from disk, verified, whatever is in memory.
+    pub(crate) async fn read_from_disk(&self, tree: TreeKind, reference: NodeRef) -> Result<Page, PageError> {
         let mut attempt = 1;
         loop {
             let buffer = Buffer::with_len(NODE_BYTES);

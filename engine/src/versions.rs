@@ -15,6 +15,7 @@ use crate::line::Lines;
 use crate::map::ExtentMap;
 
 mod lines;
+mod sizes;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use crate::versions::Source;
 mod read;
 mod status;
 
+pub(crate) use read::Broken;
 pub use status::Extent;
 
 /// What a zeroed range reports as, and whether it gives its space back.

@@ -1,7 +1,7 @@
 //! Visits every page of a tree: to release them all, or to count them. Leaves are not read, their parents name them.
 
 use futures_util::future::try_join_all;
-use treering_format::node::NodeRef;
+use treering_format::node::{NodeRef, TreeKind};
 use treering_format::units::PageIndex;
 
 use super::child::Child;
@@ -31,6 +31,17 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    pub fn kind(&self) -> TreeKind {
+        self.kind
+    }
+
+    /// The topmost nodes that lie on disk.
+    pub fn stored_roots(&self) -> Vec<NodeRef> {
+        let mut roots = Vec::new();
+        self.root.iter().for_each(|root| stored(root, &mut roots));
+        roots
     }
 
     /// Releases every page. What the values refer to is the caller's business. If a page can't be read, none is released.

@@ -15,10 +15,12 @@ use treering_format::units::{DotId, LineId, PublicId, SnapshotId, VersionId, Vol
 use super::Store;
 use super::verbs::{check_deletable, check_name, not_found};
 use crate::canary::{self, Canary};
-use crate::catalog::{Catalog, Dot, Snapshot};
+use crate::catalog::{Catalog, Dot, NamedVolume, Snapshot};
 use crate::disk::BLOCK;
-use crate::error::CatalogError;
+use crate::error::{CatalogError, VolumeError};
 use crate::log::Published;
+use crate::pages::PageError;
+use crate::versions::{Source, tree::NodeId};
 use crate::volume::Volume;
 
 /// For so long what a reset replaced is kept.
@@ -78,6 +80,16 @@ pub struct Sizes {
     pub dirty: u64,
     /// Nothing of it would be freed, for more than one is based on it.
     pub held_by_branching: u64,
+}
+
+impl Sizes {
+    fn add(&mut self, other: Sizes) {
+        self.logical += other.logical;
+        self.referenced += other.referenced;
+        self.exclusive += other.exclusive;
+        self.dirty += other.dirty;
+        self.held_by_branching += other.held_by_branching;
+    }
 }
 
 impl From<&str> for SnapshotRef {
@@ -291,8 +303,46 @@ impl Store {
         volume: Option<&str>,
         at: Option<&SnapshotRef>,
     ) -> Result<Sizes, CatalogError> {
-        let _ = (volume, at);
-        Err(not_found("dot", dot))
+        {
+            let _turn = self.core.fold_turn.take().await;
+            self.core.fold_to_now().await.map_err(VolumeError::Failed)?;
+        }
+        let mut sum = Sizes::default();
+        for (node, size) in self.nodes_of(dot, volume, at)? {
+            let found = self.core.sizes_of(node, size).await;
+            let damaged = |error: PageError| VolumeError::Damaged { block: 0, what: error.to_string() };
+            sum.add(found.map_err(damaged)?);
+        }
+        Ok(sum)
+    }
+
+    /// The heads or versions that are meant, with their sizes in bytes.
+    fn nodes_of(
+        &self,
+        dot: &str,
+        volume: Option<&str>,
+        at: Option<&SnapshotRef>,
+    ) -> Result<Vec<(NodeId, u64)>, CatalogError> {
+        let catalog = self.core.catalog.borrow();
+        let found = catalog.dots.get(dot).ok_or_else(|| not_found("dot", dot))?;
+        let meant = |name: &str| volume.is_none_or(|volume| volume == name);
+        let nodes: Vec<(NodeId, u64)> = match at {
+            Some(at) => {
+                let members = catalog.snapshots[&resolve(&catalog, dot, at)?].members.iter();
+                members.filter(|m| meant(&m.name)).map(|m| (NodeId::Frozen(m.version), m.size)).collect()
+            }
+            None => {
+                let head = |volume: &NamedVolume| match &volume.state.source {
+                    Source::Head(line) => Some((NodeId::Head(line.id), volume.state.size.get())),
+                    Source::Frozen(_) => None,
+                };
+                found.volumes.values().filter(|v| meant(&v.name)).filter_map(head).collect()
+            }
+        };
+        match volume {
+            Some(volume) if nodes.is_empty() => Err(not_found("volume", &format!("{dot}.{volume}"))),
+            _ => Ok(nodes),
+        }
     }
 
     /// Removes what has lived as long as it was made for: snapshots that are neither protected nor in use, dots likewise.

@@ -25,6 +25,19 @@ use crate::versions::Source;
 /// Reads of at most this many blocks leave their data in the cache; longer ones are streams and would only sweep it out.
 const CACHED_READ_BLOCKS: u64 = 32;
 
+/// Blocks that are read at once to be verified.
+const VERIFY_BLOCKS: usize = 256;
+
+/// Blocks of a volume that are stored and cannot be read.
+pub(crate) struct Broken {
+    /// Where the first of them is stored.
+    pub address: LogAddress,
+    pub from: u64,
+    /// One past the last.
+    pub to: u64,
+    pub what: String,
+}
+
 /// Blocks of the volume that must come from the log.
 struct Wanted {
     block: u64,
@@ -219,6 +232,46 @@ impl Core {
                 Ok(expanded)
             }
         }
+    }
+
+    /// Reads from the disk what an extent of a map shows, past every cache, and verifies it. The bytes that hold, and the ranges of
+    /// blocks that do not.
+    pub(crate) async fn verify_stored(&self, extent: &map::Extent) -> (u64, Vec<Broken>) {
+        let (block, count) = (extent.block.0, extent.count);
+        match Stored::of(extent) {
+            None => (0, Vec::new()),
+            Some(Stored::Lz4 { address, stored_blocks, checksum, .. }) => {
+                let whole = |data: &Buffer| verify_whole(data, checksum);
+                match self.read_verified(block, address, stored_blocks, whole).await {
+                    Ok(_) => (stored_blocks * BLOCK, Vec::new()),
+                    Err(error) => {
+                        (0, vec![Broken { address, from: block, to: block + count, what: error.to_string() }])
+                    }
+                }
+            }
+            Some(Stored::Raw { address, checksums }) => self.verify_raw(block, address, &checksums).await,
+        }
+    }
+
+    async fn verify_raw(&self, block: u64, address: LogAddress, checksums: &[u32]) -> (u64, Vec<Broken>) {
+        let mut broken: Vec<Broken> = Vec::new();
+        for (part, sums) in checksums.chunks(VERIFY_BLOCKS).enumerate() {
+            let at = (part * VERIFY_BLOCKS) as u64;
+            if self.read_raw(block + at, address.next(at as u32), sums).await.is_ok() {
+                continue;
+            }
+            // Which blocks of it.
+            for (i, sum) in (at..).zip(sums) {
+                let address = address.next(i as u32);
+                let Err(error) = self.read_raw(block + i, address, &[*sum]).await else { continue };
+                match broken.last_mut() {
+                    Some(last) if last.to == block + i => last.to += 1,
+                    _ => broken.push(Broken { address, from: block + i, to: block + i + 1, what: error.to_string() }),
+                }
+            }
+        }
+        let lost: u64 = broken.iter().map(|b| b.to - b.from).sum();
+        ((checksums.len() as u64 - lost) * BLOCK, broken)
     }
 
     async fn read_raw(&self, block: u64, address: LogAddress, checksums: &[u32]) -> Result<Buffer, VolumeError> {

@@ -237,13 +237,42 @@ pub struct Recovery {
     pub took_ms: u64,
 }
 
-/// One line of the answer to a check: progress while it runs, then the report or what stopped it.
+/// One line of the answer to long work: progress while it runs, then the report or what stopped it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum CheckEvent {
+pub enum Event<Report> {
     Progress { bytes: u64 },
-    Report(CheckResult),
+    Report(Report),
     Stopped { error: Trouble },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubRequest {
+    /// So much is read from the disk, and no more.
+    pub bytes_per_second: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubResult {
+    pub schema: u32,
+    /// Stored data that was read and verified.
+    pub data_bytes: u64,
+    /// Pages of maps and tables, likewise.
+    pub page_bytes: u64,
+    pub damaged: Vec<Damaged>,
+}
+
+/// A range that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// `DOT.VOLUME` or `DOT.VOLUME@SNAPSHOT`, or what else of the store.
+    pub name: String,
+    /// Bytes of the volume, if they are known.
+    pub from: Option<u64>,
+    /// One past the last.
+    pub to: Option<u64>,
+    pub what: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,11 +4,12 @@
 //! so before a byte of it is read. Answers go out within a time too: a client that does not read costs one small buffer for
 //! a few seconds.
 
-use super::api::CheckEvent;
+use super::api::Event;
 use super::http::{self, REQUEST_BYTES_MAX, Reject, Request};
-use super::routes::{self, Answer, Served};
+use super::routes::{self, Answer, Served, Work};
 use super::trouble::{Kind, Trouble};
 use super::verbs;
+use serde::Serialize;
 use std::cell::Cell;
 use std::io;
 use std::path::Path;
@@ -92,7 +93,7 @@ impl Door {
                 tracing::debug!(method = request.method, path = request.path, "control");
                 match routes::answer(&self.served, &request).await {
                     Answer::Whole(bytes) => drop(self.send(&socket, &bytes).await),
-                    Answer::Check { data } => self.check(&socket, data).await,
+                    Answer::Lines(work) => self.tell(&socket, work).await,
                 }
             }
             Ok(None) => {}
@@ -117,27 +118,30 @@ impl Door {
         }
     }
 
-    async fn check(&self, socket: &Socket, data: bool) {
+    /// Does long work and tells how it goes.
+    async fn tell(&self, socket: &Socket, work: Work) {
         if !self.send(socket, &http::head_of_lines()).await {
             return;
         }
         let seen = Cell::new(0u64);
         let mut progress = |bytes| seen.set(seen.get() + bytes);
-        let mut check = pin!(verbs::check(&self.served.store, data, &mut progress));
-        let last = loop {
-            if let Some(result) = self.served.io.timeout(self.limits.progress, check.as_mut()).await {
-                break result;
+        let store = &self.served.store;
+        let mut work = pin!(async {
+            match work {
+                Work::Check(asked) => last_line(verbs::check(store, asked.data, &mut progress).await),
+                Work::Scrub(asked) => last_line(verbs::scrub(store, asked.bytes_per_second, &mut progress).await),
             }
-            // Nobody waits for the result of a check whose client has left.
-            if !self.send(socket, &line(&CheckEvent::Progress { bytes: seen.get() })).await {
+        });
+        let last = loop {
+            if let Some(last) = self.served.io.timeout(self.limits.progress, work.as_mut()).await {
+                break last;
+            }
+            // Nobody waits for the result of work whose client has left.
+            if !self.send(socket, &line(&Event::<()>::Progress { bytes: seen.get() })).await {
                 return;
             }
         };
-        let last = match last {
-            Ok(report) => CheckEvent::Report(report),
-            Err(error) => CheckEvent::Stopped { error },
-        };
-        self.send(socket, &line(&last)).await;
+        self.send(socket, &last).await;
     }
 }
 
@@ -187,7 +191,14 @@ async fn drain(io: &Io, socket: &Socket) {
     let _ = io.timeout(Duration::from_millis(500), read).await;
 }
 
-fn line(event: &CheckEvent) -> Vec<u8> {
+fn last_line(result: Result<impl Serialize, Trouble>) -> Vec<u8> {
+    match result {
+        Ok(report) => line(&Event::Report(report)),
+        Err(error) => line(&Event::<()>::Stopped { error }),
+    }
+}
+
+fn line(event: &Event<impl Serialize>) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(event).expect("events are plain data");
     bytes.push(b'\n');
     bytes

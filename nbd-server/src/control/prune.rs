@@ -7,29 +7,32 @@
 use super::api::Keep;
 use std::collections::BTreeMap;
 
-/// A snapshot as the rules see it. Seconds since 1970.
+const NS: u64 = 1_000_000_000;
+
+/// A snapshot as the rules see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate<Id> {
     pub id: Id,
-    pub created: u64,
+    /// Since 1970.
+    pub created_ns: u64,
     pub protected: bool,
     pub reflog: bool,
 }
 
 /// The snapshots that no rule keeps, in the order in which they were given.
-pub fn doomed<Id: Copy + Ord>(now: u64, candidates: &[Candidate<Id>], keep: &[Keep]) -> Vec<Id> {
+pub fn doomed<Id: Copy + Ord>(now_ns: u64, candidates: &[Candidate<Id>], keep: &[Keep]) -> Vec<Id> {
     let judged = || candidates.iter().filter(|c| !c.reflog);
     let mut kept: Vec<Id> = judged().filter(|c| c.protected).map(|c| c.id).collect();
     for rule in keep {
-        let young = judged().filter(|c| now.saturating_sub(c.created) <= rule.age_seconds);
+        let young = judged().filter(|c| now_ns.saturating_sub(c.created_ns) / NS <= rule.age_seconds);
         if rule.every_seconds == 0 {
             kept.extend(young.map(|c| c.id));
             continue;
         }
         let mut newest: BTreeMap<u64, &Candidate<Id>> = BTreeMap::new();
         for candidate in young {
-            let best = newest.entry(candidate.created / rule.every_seconds).or_insert(candidate);
-            if (candidate.created, candidate.id) > (best.created, best.id) {
+            let best = newest.entry(candidate.created_ns / NS / rule.every_seconds).or_insert(candidate);
+            if (candidate.created_ns, candidate.id) > (best.created_ns, best.id) {
                 *best = candidate;
             }
         }
@@ -48,7 +51,7 @@ mod tests {
     const NOW: u64 = 1_795_369_804;
 
     fn aged(ages: impl IntoIterator<Item = u64>) -> Vec<Candidate<u64>> {
-        let candidate = |age| Candidate { id: age, created: NOW - age, protected: false, reflog: false };
+        let candidate = |age| Candidate { id: age, created_ns: (NOW - age) * NS, protected: false, reflog: false };
         ages.into_iter().map(candidate).collect()
     }
 
@@ -59,7 +62,7 @@ mod tests {
     #[test]
     fn all_of_a_day_and_then_one_an_hour_of_a_week() {
         let snapshots = aged((0..10 * DAY).step_by(HOUR as usize / 4));
-        let gone = doomed(NOW, &snapshots, &[rule(DAY, 0), rule(7 * DAY, HOUR)]);
+        let gone = doomed(NOW * NS, &snapshots, &[rule(DAY, 0), rule(7 * DAY, HOUR)]);
         let kept: Vec<u64> = snapshots.iter().map(|s| s.id).filter(|id| !gone.contains(id)).collect();
         assert_eq!(kept.iter().filter(|age| **age <= DAY).count(), 24 * 4 + 1);
         let older: Vec<u64> = kept.iter().copied().filter(|age| *age > DAY).collect();
@@ -75,12 +78,12 @@ mod tests {
         let rules = [rule(HOUR, 0), rule(DAY, HOUR), rule(30 * DAY, DAY)];
         let mut snapshots = aged((0..40 * DAY).step_by(1237));
         for later in [0, 1, 17, HOUR, 5 * HOUR, DAY, 3 * DAY] {
-            let gone = doomed(NOW + later, &snapshots, &rules);
+            let gone = doomed((NOW + later) * NS, &snapshots, &rules);
             snapshots.retain(|s| !gone.contains(&s.id));
-            assert_eq!(doomed(NOW + later, &snapshots, &rules), [0; 0], "{later} s later");
+            assert_eq!(doomed((NOW + later) * NS, &snapshots, &rules), [0; 0], "{later} s later");
         }
         // Each of the last days has still got its newest one.
-        let day = |s: &Candidate<u64>| s.created / DAY;
+        let day = |s: &Candidate<u64>| s.created_ns / NS / DAY;
         for wanted in (NOW - 20 * DAY) / DAY..NOW / DAY {
             assert!(snapshots.iter().any(|s| day(s) == wanted), "day {wanted}");
         }
@@ -89,19 +92,19 @@ mod tests {
     #[test]
     fn protected_ones_stay_and_stand_for_their_slot_and_a_reset_s_way_back_stays_out_of_it() {
         let mut snapshots = aged([10, 20, 30, 40 * DAY]);
-        snapshots.iter_mut().for_each(|s| s.created = s.created / DAY * DAY + s.id % 100);
+        snapshots.iter_mut().for_each(|s| s.created_ns = s.created_ns / (DAY * NS) * DAY * NS + s.id % 100);
         snapshots[2].protected = true; // the newest of its day, now
         snapshots[3].protected = true;
-        assert_eq!(doomed(NOW, &snapshots, &[rule(7 * DAY, DAY)]), [10, 20]);
+        assert_eq!(doomed(NOW * NS, &snapshots, &[rule(7 * DAY, DAY)]), [10, 20]);
         snapshots[2] = Candidate { reflog: true, protected: false, ..snapshots[2] };
-        assert_eq!(doomed(NOW, &snapshots, &[rule(7 * DAY, DAY)]), [10]);
-        assert_eq!(doomed(NOW, &snapshots, &[]), [10, 20]);
+        assert_eq!(doomed(NOW * NS, &snapshots, &[rule(7 * DAY, DAY)]), [10]);
+        assert_eq!(doomed(NOW * NS, &snapshots, &[]), [10, 20]);
     }
 
     #[test]
     fn a_clock_that_went_back_makes_nothing_old() {
         let mut snapshots = aged([0]);
-        snapshots[0].created = NOW + DAY;
-        assert_eq!(doomed(NOW, &snapshots, &[rule(HOUR, 0)]), [0; 0]);
+        snapshots[0].created_ns = (NOW + DAY) * NS;
+        assert_eq!(doomed(NOW * NS, &snapshots, &[rule(HOUR, 0)]), [0; 0]);
     }
 }

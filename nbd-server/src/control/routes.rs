@@ -4,7 +4,7 @@ mod history;
 
 use super::api::{
     CheckRequest, Client, ExportState, LogState, NewDot, NewVolume, Recovery, RequestCounts, Resize, SCHEMA,
-    StatusReport,
+    ScrubRequest, StatusReport,
 };
 use super::http::{self, Request};
 use super::trouble::{Kind, Trouble};
@@ -34,10 +34,14 @@ pub struct Served {
 /// What to send back.
 pub enum Answer {
     Whole(Vec<u8>),
-    /// Run a check and tell how it goes.
-    Check {
-        data: bool,
-    },
+    /// Do this and tell how it goes.
+    Lines(Work),
+}
+
+/// What takes so long that a client wants to know how far it is.
+pub enum Work {
+    Check(CheckRequest),
+    Scrub(ScrubRequest),
 }
 
 pub async fn answer(served: &Served, request: &Request) -> Answer {
@@ -51,10 +55,8 @@ pub async fn answer(served: &Served, request: &Request) -> Answer {
         ("GET", ["v1", "store"]) => whole(200, verbs::info(store, &served.path, true)),
         ("GET", ["v1", "space"]) => whole(200, verbs::space(store, &served.path)),
         ("GET", ["v1", "dots"]) => whole(200, Ok(verbs::dots(store))),
-        ("POST", ["v1", "check"]) => match read::<CheckRequest>(body) {
-            Ok(asked) => Answer::Check { data: asked.data },
-            Err(trouble) => refuse(trouble),
-        },
+        ("POST", ["v1", "check"]) => read(body).map_or_else(refuse, |asked| Answer::Lines(Work::Check(asked))),
+        ("POST", ["v1", "scrub"]) => read(body).map_or_else(refuse, |asked| Answer::Lines(Work::Scrub(asked))),
         ("POST", ["v1", "dots"]) => match read::<NewDot>(body) {
             Ok(dot) => whole(201, verbs::create_dot(store, &dot).await),
             Err(trouble) => refuse(trouble),
@@ -70,7 +72,7 @@ pub async fn answer(served: &Served, request: &Request) -> Answer {
         ("DELETE", ["v1", "dots", dot, "volumes", volume]) => {
             whole(200, verbs::remove_volume(store, &attachments(), dot, volume).await)
         }
-        (_, ["v1", "status" | "store" | "space" | "dots" | "check"])
+        (_, ["v1", "status" | "store" | "space" | "dots" | "check" | "scrub"])
         | (_, ["v1", "dots", _, "volumes"])
         | (_, ["v1", "dots", _, "volumes", _]) => wrong_method(path, method),
         (_, ["v1", rest @ ..]) => {

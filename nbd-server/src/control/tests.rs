@@ -1,6 +1,6 @@
 //! What the control socket promises, on a simulated machine with a store on its simulated disk.
 
-use super::api::{CheckEvent, Dots, ErrorReply, StatusReport};
+use super::api::{CheckResult, Dots, ErrorReply, Event, ScrubResult, StatusReport};
 use super::{Control, Kind, Limits, REQUEST_BYTES_MAX, Served, door, verbs};
 use crate::server::{Options, Server};
 use serde::de::DeserializeOwned;
@@ -215,10 +215,47 @@ fn a_check_ends_with_its_report() {
         let (status, body) = scene.raw(b"POST /v1/check HTTP/1.1\r\n\r\n").await;
         assert_eq!(status, 200);
         let last = body.trim_ascii().rsplit(|b| *b == b'\n').next().expect("a line");
-        match serde_json::from_slice(last).expect("an event") {
-            CheckEvent::Report(report) => assert!(report.sound && report.findings.is_empty(), "{report:?}"),
+        match serde_json::from_slice::<Event<CheckResult>>(last).expect("an event") {
+            Event::Report(report) => assert!(report.sound && report.findings.is_empty(), "{report:?}"),
             other => panic!("{other:?}"),
         }
+    });
+}
+
+#[test]
+fn a_scrub_tells_how_far_it_is_and_keeps_to_its_rate() {
+    scene(9, |scene| async move {
+        scene.store.create_dot("shop", &[]).await.expect("there is room");
+        let volume = treering_engine::NewVolume {
+            name: "pg".into(),
+            size_bytes: 1 << 20,
+            compression: treering_engine::CompressionMode::Off,
+        };
+        scene.store.add_volume("shop", &volume).await.expect("there is room");
+        let device = scene.store.volume("shop", "pg").expect("it was made");
+        device.write(0, &[7; 1 << 20], false).await.expect("there is room");
+        let begun = scene.io.now();
+        let request = br#"POST /v1/scrub HTTP/1.1
+Content-Length: 28
+
+{"bytes_per_second": 262144}"#;
+        let (status, body) = scene.raw(request).await;
+        assert_eq!(status, 200);
+        let lines: Vec<Event<ScrubResult>> = body
+            .trim_ascii()
+            .split(|b| *b == b'\n')
+            .map(|line| serde_json::from_slice(line).expect("an event"))
+            .collect();
+        assert!(lines.len() > 3, "{lines:?}");
+        match lines.last() {
+            Some(Event::Report(report)) => {
+                assert!(report.data_bytes == 1 << 20 && report.damaged.is_empty(), "{report:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let seconds = (scene.io.now() - begun) / 1_000_000_000;
+        assert!((4..6).contains(&seconds), "1 MiB at 256 KiB/s took {seconds} s");
+        assert_eq!(scene.refused("POST", "/v1/scrub", "{}").await.0, 400);
     });
 }
 

@@ -177,9 +177,9 @@ impl From<CatalogError> for Trouble {
             CatalogError::InUse { .. } => Trouble::new(Kind::Busy, text)
                 .why("a device that shrinks under its user loses what the user still believes to be there.")
                 .fix("disconnect the clients first; treering status     lists them"),
-            CatalogError::Protected { .. } => Trouble::new(Kind::Conflict, text)
+            CatalogError::Protected { name } => Trouble::new(Kind::Conflict, text)
                 .why("it was protected so that no verb removes it by mistake.")
-                .fix("treering snapshot set DOT@SNAPSHOT --protect off"),
+                .fix(format!("treering snapshot set {name} --protect off")),
             CatalogError::Ambiguous { .. } | CatalogError::NoVolumes { .. } | CatalogError::TooMany { .. } => {
                 Trouble::new(Kind::Usage, text)
             }

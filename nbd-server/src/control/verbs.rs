@@ -8,14 +8,16 @@ pub use history::{
 };
 
 use super::api::{
-    CheckResult, Done, Dot, Dots, Finding, NewDot, NewVolume, Recovery, SCHEMA, SpaceReport, StoreInfo, VolumeState,
+    CheckResult, Damaged, Done, Dot, Dots, Finding, NewDot, NewVolume, Recovery, SCHEMA, ScrubResult, SpaceReport,
+    StoreInfo, VolumeState,
 };
 use super::trouble::{Kind, Trouble};
 use crate::export::Attachment;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
+use std::num::NonZeroU64;
 use std::path::Path;
-use treering_engine::{CheckReport, RecoveryReport, Store};
+use treering_engine::{CheckReport, RecoveryReport, ScrubReport, Store};
 
 pub fn dots(store: &Store) -> Dots {
     let volume = |v: treering_engine::VolumeInfo| VolumeState {
@@ -127,6 +129,23 @@ pub async fn check(store: &Store, data: bool, progress: &mut dyn FnMut(u64)) -> 
         sound: !findings.iter().any(|f| f.damage),
         findings: findings.into_iter().map(|f| Finding { damage: f.damage, what: f.what }).collect(),
     })
+}
+
+/// `progress` is told how many bytes were read and verified.
+pub async fn scrub(
+    store: &Store,
+    bytes_per_second: u64,
+    progress: &mut dyn FnMut(u64),
+) -> Result<ScrubResult, Trouble> {
+    let rate = NonZeroU64::new(bytes_per_second).ok_or_else(|| {
+        Trouble::new(Kind::Usage, "a scrub of 0 bytes per second never ends").fix("treering store scrub --rate 64M")
+    })?;
+    let ScrubReport { data_bytes, page_bytes, damaged } = store.scrub(rate, progress).await?;
+    let damaged = damaged.into_iter().map(|treering_engine::Damaged { name, bytes, what }| {
+        let (from, to) = bytes.unzip();
+        Damaged { name, from, to, what }
+    });
+    Ok(ScrubResult { schema: SCHEMA, data_bytes, page_bytes, damaged: damaged.collect() })
 }
 
 pub fn recovery(report: &RecoveryReport) -> Recovery {

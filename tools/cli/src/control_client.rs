@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use treering_nbd_server::control::api::{CheckEvent, CheckRequest, CheckResult, ErrorReply};
+use treering_nbd_server::control::api::{ErrorReply, Event};
 use treering_nbd_server::control::{Kind, Trouble};
 
 /// Longer than the server waits for anything but the disk; a change of the catalog may wait for that.
@@ -51,20 +51,25 @@ impl ControlClient {
         self.ask("PATCH", path, &serde_json::to_vec(body).expect("requests are plain data"))
     }
 
-    /// Runs a check in the server. `progress` is told the bytes looked at so far.
-    pub fn check(&self, data: bool, progress: &mut dyn FnMut(u64)) -> Result<CheckResult, Trouble> {
-        let body = serde_json::to_vec(&CheckRequest { data }).expect("requests are plain data");
-        let answer = self.send("POST", "/v1/check", &body)?;
+    /// Has long work done by the server. `progress` is told the bytes looked at so far.
+    pub fn work<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        asked: &impl Serialize,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<T, Trouble> {
+        let body = serde_json::to_vec(asked).expect("requests are plain data");
+        let answer = self.send("POST", path, &body)?;
         if answer.status != 200 {
             return Err(self.trouble(answer));
         }
         for line in answer.body.lines() {
             let line = line.map_err(|error| self.broken(&error))?;
-            let event: CheckEvent = serde_json::from_str(&line).map_err(|error| self.strange(&error.to_string()))?;
+            let event: Event<T> = serde_json::from_str(&line).map_err(|error| self.strange(&error.to_string()))?;
             match event {
-                CheckEvent::Progress { bytes } => progress(bytes),
-                CheckEvent::Report(report) => return Ok(report),
-                CheckEvent::Stopped { error } => return Err(error),
+                Event::Progress { bytes } => progress(bytes),
+                Event::Report(report) => return Ok(report),
+                Event::Stopped { error } => return Err(error),
             }
         }
         Err(self.strange("it ended before the report"))

@@ -12,6 +12,7 @@ fn help_teaches_with_examples_and_exit_codes() {
         &["store", "info", "--help"],
         &["store", "df", "--help"],
         &["store", "check", "--help"],
+        &["store", "scrub", "--help"],
         &["init", "--help"],
         &["ls", "--help"],
         &["volume", "add", "--help"],

@@ -14,6 +14,8 @@ use treering_engine::{SnapshotInfo, SnapshotRef, Store};
 use treering_io::Io;
 
 const NS: u64 = 1_000_000_000;
+/// Snapshots deleted by one operation: well below what the engine takes at once.
+const BATCH: usize = 500;
 
 pub async fn create_snapshot(io: &Io, store: &Store, asked: &NewSnapshot) -> Result<Snapshots, Trouble> {
     let dots: Vec<&str> = asked.dots.iter().map(String::as_str).collect();
@@ -109,17 +111,20 @@ pub async fn prune(io: &Io, store: &Store, dot: &str, asked: &Prune) -> Result<P
     let all = store.snapshots(dot)?;
     let candidates = all.iter().map(|snapshot| Candidate {
         id: snapshot.id,
-        created: snapshot.created_ns / NS,
+        created_ns: snapshot.created_ns,
         protected: snapshot.protected,
         reflog: snapshot.reflog,
     });
-    let doomed = doomed(io.wall_clock() / NS, &candidates.collect::<Vec<_>>(), &asked.keep);
+    let doomed = doomed(io.wall_clock(), &candidates.collect::<Vec<_>>(), &asked.keep);
     let total = all.len();
     let gone = all.into_iter().filter(|snapshot| doomed.contains(&snapshot.id));
     let (in_use, mut removed): (Vec<_>, Vec<_>) = gone.partition(|s| s.volumes.iter().any(|volume| volume.users > 0));
     if !asked.dry_run && !removed.is_empty() {
         let names: Vec<SnapshotRef> = removed.iter().map(|s| SnapshotRef::Name(s.name.clone())).collect();
-        removed = store.delete_snapshots(dot, &names).await?;
+        removed.clear();
+        for names in names.chunks(BATCH) {
+            removed.append(&mut store.delete_snapshots(dot, names).await?);
+        }
     }
     let kept = total - removed.len();
     let [removed, in_use] = [removed, in_use].map(|of| listed(io, of).snapshots);

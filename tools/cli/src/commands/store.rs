@@ -4,6 +4,7 @@ mod check;
 mod df;
 mod info;
 mod init;
+mod scrub;
 
 pub use check::check_unserved;
 pub use init::make;
@@ -23,6 +24,8 @@ pub enum Command {
     Df(df::Df),
     /// Recompute everything from the roots, and say what is wrong
     Check(check::Check),
+    /// Read everything at a steady rate, and verify every checksum
+    Scrub(scrub::Scrub),
 }
 
 pub fn run(command: Command, common: &Common) -> Result<ExitCode, Trouble> {
@@ -31,5 +34,6 @@ pub fn run(command: Command, common: &Common) -> Result<ExitCode, Trouble> {
         Command::Info(command) => command.run(common),
         Command::Df(command) => command.run(common),
         Command::Check(command) => command.run(common),
+        Command::Scrub(command) => command.run(common),
     }
 }

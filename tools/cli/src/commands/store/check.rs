@@ -7,7 +7,7 @@ use crate::sizes::iec;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use treering_nbd_server::control::api::CheckResult;
+use treering_nbd_server::control::api::{CheckRequest, CheckResult};
 use treering_nbd_server::control::{Kind, Trouble, verbs};
 
 const EXAMPLES: &str = "\
@@ -40,7 +40,10 @@ impl Check {
     fn check(&self, common: &Common) -> Result<CheckResult, Trouble> {
         let mut progress = Progress::new("checking", common.quiet);
         match reach(common, self.path.as_deref())? {
-            Reach::Served(client) => client.check(self.data, &mut |bytes| progress.tell(|| iec(bytes))),
+            Reach::Served(client) => {
+                let asked = CheckRequest { data: self.data };
+                client.work("/v1/check", &asked, &mut |bytes| progress.tell(|| iec(bytes)))
+            }
             Reach::Unserved(path) => check_unserved(common, &path, self.data, &mut progress),
         }
     }
