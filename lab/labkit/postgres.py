@@ -21,7 +21,8 @@ log_min_messages = warning
 
 
 class Postgres:
-    def __init__(self, scene, folder):
+    def __init__(self, scene, folder, wal=None, sockets="pg"):
+        """`wal`: a folder on another filesystem for the log. `sockets`: a name for each that runs beside another."""
         need_root()
         need_programs("setpriv", "psql")
         versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name))
@@ -30,8 +31,9 @@ class Postgres:
         self.bin = versions[-1]
         self.scene = scene
         self.data = Path(folder) / "data"
-        self.sockets = scene.path("pg")
-        self.sockets.mkdir(mode=0o777)
+        self.wal = Path(wal) / "log" if wal else None
+        self.sockets = scene.path(sockets)
+        self.sockets.mkdir(mode=0o777, exist_ok=True)
         self.sockets.chmod(0o777)
         self.process = None
         self.port = str(free_port())
@@ -43,12 +45,24 @@ class Postgres:
     def create(self):
         self.data.mkdir()
         self.scene.run(["chown", "postgres:postgres", self.data])
-        self.scene.run(self.as_postgres("initdb", "-D", self.data, "--auth=trust", "--data-checksums", "--no-locale", "-E", "UTF8"),
-                       cwd="/")
+        apart = []
+        if self.wal:
+            self.wal.mkdir()
+            self.scene.run(["chown", "postgres:postgres", self.wal])
+            apart = ["--waldir", self.wal]
+        self.scene.run(self.as_postgres("initdb", "-D", self.data, "--auth=trust", "--data-checksums", "--no-locale", "-E", "UTF8",
+                                        *apart), cwd="/")
         with (self.data / "postgresql.conf").open("a", encoding="ascii") as settings:
             settings.write(SETTINGS)
             settings.flush()
             os.fsync(settings.fileno())  # the first life may end at any moment
+
+    def adopt(self):
+        """Makes a copy of a running database ours: its log is where we mounted it, and the other's process is not ours."""
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        if self.wal:
+            (self.data / "pg_wal").unlink()
+            (self.data / "pg_wal").symlink_to(self.wal)
 
     def start(self):
         argv = self.as_postgres("postgres", "-D", self.data, "-k", self.sockets, "-p", self.port)

@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from labkit.scene import PROJECT, Failure, free_port, need_programs, wait_until
+from labkit.scene import PROJECT, Failure, Skip, free_port, need_programs, wait_until
 
 DOT = "lab"
 GUEST_STORE = "768M"  # a guest has a small disk
@@ -62,9 +62,12 @@ class Server:
         self.process = None
 
     def uri(self, volume="main"):
+        return self.uri_of(f"{DOT}.{volume}")
+
+    def uri_of(self, export):
         if self.transport == "unix":
-            return f"nbd+unix:///{DOT}.{volume}?socket={self.socket}"
-        return f"nbd://{self.address}:{self.port}/{DOT}.{volume}"
+            return f"nbd+unix:///{export}?socket={self.socket}"
+        return f"nbd://{self.address}:{self.port}/{export}"
 
     def kill9(self):
         self.process.kill9()
@@ -99,6 +102,11 @@ class Treering(Server):
     def command(self, *arguments, status=0):
         return self.scene.run([treering_binary(), *arguments], env=self.environment, status=status)
 
+    def verb(self, *arguments, status=0):
+        """A command that the running server carries out; what it printed, as JSON if asked so."""
+        said = self.command("--control", self.scene.path("control.sock"), *arguments, status=status)
+        return json.loads(said) if "--json" in arguments else said
+
     def create(self):
         self.command("store", "init", self.store, "--size", self.store_size, "--sparse")
         volumes = [word for name, size in self.volumes.items() for word in ("--volume", f"{name}={size}")]
@@ -131,7 +139,7 @@ serve() {{ exec {inside} --store "$STORE" serve --socket "$SOCKET" --control /tm
         return self.command("store", "check", self.store)
 
     def status(self):
-        return json.loads(self.command("--store", self.store, "status", "--json"))
+        return self.verb("status", "--json")
 
 
 class Nbdkit(Server):
@@ -167,6 +175,9 @@ class Nbdkit(Server):
 create() {{ [ -b "$STORE" ] || truncate -s {size} "$STORE"; }}
 serve() {{ exec nbdkit -f -U "$SOCKET" {without_sync} file "$STORE" {unsafe}; }}
 """
+
+    def verb(self, *arguments, status=0):
+        raise Skip("nbdkit has no snapshots")
 
     def check(self):
         return "nbdkit has no check"

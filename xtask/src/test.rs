@@ -61,6 +61,12 @@ const BLOCKS: &[Block] = &[
         what: "PostgreSQL through 20 kills of the server",
         run: || lab("postgres"),
     },
+    Block {
+        name: "groups",
+        budget_seconds: 150,
+        what: "snapshots of several volumes under load, and what real programs find in them",
+        run: || lab("groups"),
+    },
     Block { name: "kernel", budget_seconds: 60, what: "the kernel's own client, in a guest", run: || lab("kernel") },
     Block {
         name: "powercut",
