@@ -18,7 +18,6 @@
 //! Layers, top to bottom: `extent_map` (ranges) · `tree` (single keys) · `rewrite`, `write_out`, `walk`, `born` · `gather`, `regroup`,
 //! `packer` · `child` · `extent`. The map does not know what is dead: whoever merges gets the displaced pieces and decides.
 
-#[allow(dead_code, reason = "sweeps and sizes take it up next")]
 mod born;
 mod child;
 mod extent;
