@@ -183,7 +183,7 @@ impl Check<'_> {
             return;
         }
         let segment_blocks = self.core.disk.geometry().segment_blocks;
-        if self.core.segments.locate(first.segment()).is_none() || first.block() + count > segment_blocks {
+        if !self.core.segments.lists(first.segment()) || first.block() + count > segment_blocks {
             if root.thinned {
                 return;
             }

@@ -38,6 +38,8 @@ struct State {
     /// Free and usable now: written ones first, since a rewrite of a written block is what a disk does fastest.
     free: BTreeSet<(bool, SlotIndex)>,
     by_segment: BTreeMap<SegmentId, Segment>,
+    /// Segments that were freed and whose slots hold them still: a read that learnt an address before may be on its way.
+    departed: BTreeMap<SegmentId, SlotIndex>,
     /// Bitmaps in memory: all that changed since the last checkpoint, and others as loaded.
     live: HashMap<SegmentId, Live>,
     tree: Tree,
@@ -86,11 +88,27 @@ impl Segments {
                 SlotState::FreedInWindow(_) | SlotState::Pages | SlotState::Container(_) => {}
             }
         }
-        Segments(Rc::new(RefCell::new(State { segment_blocks, slots, free, by_segment, live: HashMap::new(), tree })))
+        Segments(Rc::new(RefCell::new(State {
+            segment_blocks,
+            slots,
+            free,
+            by_segment,
+            departed: BTreeMap::new(),
+            live: HashMap::new(),
+            tree,
+        })))
     }
 
+    /// Where a segment lies; one that was freed too, until its slot may be used again, for which every read that began before
+    /// has ended.
     pub(crate) fn locate(&self, id: SegmentId) -> Option<SlotIndex> {
-        self.0.borrow().by_segment.get(&id).map(|s| s.slot)
+        let state = self.0.borrow();
+        state.by_segment.get(&id).map(|s| s.slot).or_else(|| state.departed.get(&id).copied())
+    }
+
+    /// Whether a segment is one of the table's; freed ones are not.
+    pub(crate) fn lists(&self, id: SegmentId) -> bool {
+        self.0.borrow().by_segment.contains_key(&id)
     }
 
     pub(crate) fn contains(&self, slot: SlotIndex) -> bool {
@@ -274,6 +292,7 @@ impl Segments {
                 if dead {
                     let segment = state.by_segment.remove(&id).expect("listed above");
                     state.slots[segment.slot.0 as usize].state = SlotState::FreedInWindow(sequence);
+                    state.departed.insert(id, segment.slot);
                     if canary::is(Canary::SlotReusedAtOnce) {
                         state.slots[segment.slot.0 as usize].state = SlotState::Free;
                         state.free.insert((false, segment.slot));
@@ -335,6 +354,9 @@ impl Segments {
                 back += 1;
             }
         }
+        let state = &mut *state;
+        let slots = &state.slots;
+        state.departed.retain(|_, slot| matches!(slots[slot.0 as usize].state, SlotState::FreedInWindow(_)));
         back
     }
 

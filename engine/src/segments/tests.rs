@@ -53,8 +53,8 @@ async fn history(io: &treering_io::Io, steps: Vec<Step>) -> Result<(), TestCaseE
     let tree = Tree::empty(TreeKind::Liveness, 0);
     let table = Segments::load(BLOCKS, vec![free; SLOTS as usize], tree, RecordSequence(0));
     let mut live: BTreeMap<SegmentId, (SlotIndex, BTreeSet<u32>)> = BTreeMap::new();
-    // Slots whose segment died, with the checkpoint that freed them.
-    let mut freed: BTreeMap<SlotIndex, u64> = BTreeMap::new();
+    // Slots whose segment died, with the checkpoint that freed them and the segment.
+    let mut freed: BTreeMap<SlotIndex, (u64, SegmentId)> = BTreeMap::new();
     let (mut next, mut checkpoint) = (1, 0);
     for step in steps {
         match step {
@@ -94,11 +94,16 @@ async fn history(io: &treering_io::Io, steps: Vec<Step>) -> Result<(), TestCaseE
                     Frontier { sequence: RecordSequence(next), order: OrderNumber(0), address: at, chain: 0, next: at };
                 table.settle(&pages, &fold, CheckpointSequence(checkpoint)).await.expect("no page is damaged");
                 for (id, (slot, _)) in live.extract_if(.., |_, (_, blocks)| blocks.is_empty()) {
-                    prop_assert_eq!(table.locate(id), None);
-                    freed.insert(slot, checkpoint);
+                    freed.insert(slot, (checkpoint, id));
+                }
+                // A read may still be on its way to it.
+                for (slot, (_, id)) in &freed {
+                    prop_assert_eq!(table.locate(*id), Some(*slot));
                 }
                 table.checkpoint_durable(CheckpointSequence(checkpoint));
-                freed.retain(|_, since| *since == checkpoint);
+                for (_, (_, id)) in freed.extract_if(.., |_, (since, _)| *since < checkpoint) {
+                    prop_assert_eq!(table.locate(id), None);
+                }
             }
         }
         prop_assert_eq!(table.free_slots(), SLOTS - (live.len() + freed.len()) as u64);
