@@ -107,6 +107,7 @@ impl Core {
             let cut = self.fold.borrow_mut().next_cut(order);
             let Some(cut) = cut else { break };
             self.apply_cut(&cut).await?;
+            self.pressure.pending_cuts.set(self.fold.borrow().cuts.len() as u64);
         }
         for line in self.lines.all() {
             self.merge_up_to(&line, order).await?;

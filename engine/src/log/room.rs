@@ -38,6 +38,8 @@ pub(crate) struct Pressure {
     pub held: Cell<u64>,
     /// Order number the fold has reached.
     pub folded_order: Cell<u64>,
+    /// Cuts published and not folded: each may make the fold write a map out once more.
+    pub pending_cuts: Cell<u64>,
     /// Changed map, liveness and catalog nodes that no checkpoint holds yet.
     pub dirty_nodes: Cell<u64>,
     /// Checkpoints written by this process.
@@ -176,7 +178,9 @@ impl Room {
         let pending = state.batch.payload_blocks + 2 + state.batch.touched.len() as u64 / 16;
 
         let operations = state.next_order.0 - self.pressure.folded_order.get();
-        let leaves = (operations * 3).min(self.pages.used_pages() + operations / 8 + 16);
+        // A map's page is written once for each checkpoint, and once for each cut before it.
+        let rounds = self.pressure.pending_cuts.get() + 1;
+        let leaves = (operations * 3).min(rounds * (self.pages.used_pages() + 16) + operations / 8);
         let blob = 8 + shared.segments.slot_count() / 256;
         let pages = 2 * (leaves + self.pressure.dirty_nodes.get() + blob + 16);
         let short = pages.saturating_sub(self.pages.available());

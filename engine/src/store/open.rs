@@ -261,6 +261,7 @@ fn assemble(
     let health = Health::new();
     let pressure = Rc::new(Pressure::default());
     pressure.folded_order.set(loaded.reference.fold_order.0);
+    pressure.pending_cuts.set(cuts.len() as u64);
     let entry = begin.mounts.last();
     let blocks = replayed.records.iter().map(|r| u64::from(r.header.total_blocks())).sum::<u64>();
     let reached = Frontier::of_checkpoint(&loaded.reference);

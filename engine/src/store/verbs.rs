@@ -191,6 +191,7 @@ impl Store {
         let at = self.core.log.publish_cut(change.clone());
         let mut fold = self.core.fold.borrow_mut();
         fold.cuts.push_back(Cut { at, change });
+        self.core.pressure.pending_cuts.set(fold.cuts.len() as u64);
         if fold.cuts.len() as u64 >= self.core.limits.fold_cuts {
             self.core.pressure.ask_fold();
         }
