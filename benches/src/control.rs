@@ -31,6 +31,8 @@ impl Control {
         if !status.starts_with('2') {
             bail!("{method} {path}: {status}: {body}");
         }
-        serde_json::from_str(body).with_context(|| format!("{method} {path}: the answer is no JSON: {body}"))
+        // Long work tells how it goes, a line at a time; the last line is its result.
+        let result = body.trim_end().lines().last().unwrap_or_default();
+        serde_json::from_str(result).with_context(|| format!("{method} {path}: the answer is no JSON: {body}"))
     }
 }
