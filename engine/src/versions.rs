@@ -19,7 +19,6 @@ mod sizes;
 mod sweep;
 #[cfg(test)]
 mod tests;
-#[allow(dead_code, reason = "sweeps in slices and sizes ask for the rest")]
 pub(crate) mod tree;
 mod view;
 

@@ -1,46 +1,17 @@
 //! History through the door of the store, on a simulated host: one promise each. Histories with crashes at every step are in
 //! `proptests`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use treering_engine::{
-    CatalogError, CompressionMode, CreateOptions, Limits, NewSnapshot, NewVolume, OpenOptions, SnapshotRef, Store,
-    Volume, VolumeError, Zeroing,
-};
+use treering_engine::{CatalogError, NewSnapshot, OpenOptions, SnapshotRef, Store, Volume, VolumeError, Zeroing};
 use treering_io::Io;
-use treering_io::sim::Host;
 
-const MIB: u64 = 1 << 20;
+mod support;
+
+use support::{MIB, create, host, is_clean, life, noise, open, options, store, volume};
+
 const BLOCK: u64 = 4096;
-
-fn store() -> PathBuf {
-    PathBuf::from("/store")
-}
-
-fn host(bytes: u64) -> Host {
-    let host = Host::new(7);
-    host.add_disk(&store(), bytes);
-    host
-}
-
-fn options() -> OpenOptions {
-    let limits = Limits { arena_bytes: 4 * MIB, arena_entries: 4096, data_cache_bytes: MIB, ..Limits::default() };
-    OpenOptions { limits, arena_dir: Some("/shm".into()), ..OpenOptions::default() }
-}
-
-async fn create(io: &Io) {
-    let options = CreateOptions { size: None, sparse: true, segment_blocks: 256 };
-    Store::create(io, &store(), &options).await.expect("a new store");
-}
-
-async fn open(io: &Io) -> Store {
-    Store::open(io, &store(), &options()).await.expect("the store opens").0
-}
-
-fn volume(name: &str, size_bytes: u64) -> NewVolume {
-    NewVolume { name: name.into(), size_bytes, compression: CompressionMode::Auto }
-}
 
 fn named(name: &str) -> NewSnapshot {
     NewSnapshot { name: Some(name.into()), ..NewSnapshot::default() }
@@ -52,12 +23,7 @@ fn at(name: &str) -> SnapshotRef {
 
 /// Bytes that do not compress, or with an even seed, that do.
 fn content(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut x = seed | 1;
-    let mut step = || {
-        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (x >> 33) as u8
-    };
-    if seed.is_multiple_of(2) { vec![step(); bytes] } else { (0..bytes).map(|_| step()).collect() }
+    if seed.is_multiple_of(2) { vec![noise(seed, 1)[0]; bytes] } else { noise(seed, bytes) }
 }
 
 async fn fill(volume: &Volume, block: u64, blocks: u64, seed: u64) {
@@ -69,23 +35,11 @@ async fn shows(volume: &Volume, block: u64, blocks: u64, seed: u64) {
     assert!(found[..] == content(seed, (blocks * BLOCK) as usize)[..], "blocks {block} on are not of seed {seed}");
 }
 
-async fn is_clean(store: &Store) {
-    let report = store.check(true, &mut |_| {}).await.expect("a check");
-    assert_eq!(report.findings, Vec::new());
-}
-
 /// Everything that was deleted has been given back.
 async fn settle(store: &Store) {
     for _ in 0..8 {
         store.checkpoint().await.expect("a checkpoint");
     }
-}
-
-/// Runs one life of a process on the host.
-fn life<T>(host: &Host, body: impl AsyncFnOnce(Io) -> T) -> T {
-    let mut runtime = host.runtime();
-    let io = runtime.io();
-    runtime.run_sim(async move { body(io).await }).expect("no crash was asked for")
 }
 
 async fn shop(io: &Io) -> (Store, Volume) {

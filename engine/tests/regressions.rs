@@ -1,32 +1,16 @@
 //! Bugs that were found and mended, each with its smallest story.
 
-use std::path::PathBuf;
-
-use treering_engine::{CompressionMode, CreateOptions, Limits, NewVolume, OpenOptions, Store};
+use treering_engine::{CompressionMode, NewVolume, Store};
 use treering_io::Io;
 use treering_io::sim::Host;
 
-const MIB: u64 = 1 << 20;
+mod support;
 
-fn path() -> PathBuf {
-    PathBuf::from("/store")
-}
-
-fn options() -> OpenOptions {
-    let limits = Limits { arena_bytes: 4 * MIB, arena_entries: 4096, data_cache_bytes: MIB, ..Limits::default() };
-    OpenOptions { limits, arena_dir: Some("/shm".into()), ..OpenOptions::default() }
-}
-
-fn life<T>(host: &Host, body: impl AsyncFnOnce(Io) -> T) -> T {
-    let mut runtime = host.runtime();
-    let io = runtime.io();
-    runtime.run_sim(async move { body(io).await }).expect("no crash was asked for")
-}
+use support::{MIB, create, life, open, options, store as path};
 
 async fn new_store(io: &Io) -> Store {
-    let create = CreateOptions { size: None, sparse: true, segment_blocks: 256 };
-    Store::create(io, &path(), &create).await.expect("a new store");
-    let store = Store::open(io, &path(), &options()).await.expect("the store opens").0;
+    create(io).await;
+    let store = open(io).await;
     let volume = NewVolume { name: "main".into(), size_bytes: 8 * MIB, compression: CompressionMode::Off };
     store.create_dot("d", &[volume]).await.expect("a dot");
     store

@@ -1,61 +1,12 @@
 //! The store through its door, on a simulated host: one promise each. Histories with crashes at every step are in `proptests`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use treering_engine::{CompressionMode, CreateOptions, Limits, NewVolume, OpenOptions, Store, VolumeError, Zeroing};
-use treering_io::Io;
-use treering_io::sim::Host;
+use treering_engine::{Store, VolumeError, Zeroing};
 
-const MIB: u64 = 1 << 20;
+mod support;
 
-fn store() -> PathBuf {
-    PathBuf::from("/store")
-}
-
-fn host(bytes: u64) -> Host {
-    let host = Host::new(7);
-    host.add_disk(&store(), bytes);
-    host
-}
-
-fn options() -> OpenOptions {
-    let limits = Limits { arena_bytes: 4 * MIB, arena_entries: 4096, data_cache_bytes: MIB, ..Limits::default() };
-    OpenOptions { limits, arena_dir: Some("/shm".into()), ..OpenOptions::default() }
-}
-
-async fn create(io: &Io) {
-    let options = CreateOptions { size: None, sparse: true, segment_blocks: 256 };
-    Store::create(io, &store(), &options).await.expect("a new store");
-}
-
-async fn open(io: &Io) -> Store {
-    Store::open(io, &store(), &options()).await.expect("the store opens").0
-}
-
-fn volume(name: &str, size_bytes: u64) -> NewVolume {
-    NewVolume { name: name.into(), size_bytes, compression: CompressionMode::Auto }
-}
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut x = seed | 1;
-    let mut step = || {
-        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (x >> 33) as u8
-    };
-    (0..bytes).map(|_| step()).collect()
-}
-
-async fn is_clean(store: &Store) {
-    let report = store.check(true, &mut |_| {}).await.expect("a check");
-    assert_eq!(report.findings, Vec::new());
-}
-
-/// Runs one life of a process on the host.
-fn life<T>(host: &Host, body: impl AsyncFnOnce(Io) -> T) -> T {
-    let mut runtime = host.runtime();
-    let io = runtime.io();
-    runtime.run_sim(async move { body(io).await }).expect("no crash was asked for")
-}
+use support::{MIB, create, host, is_clean, life, noise, open, options, store, volume};
 
 #[test]
 fn what_was_written_is_read_back_before_and_after_the_fold() {

@@ -1,7 +1,5 @@
 //! Deleted versions are swept in many slices; whatever interrupts them, nothing is given back twice and nothing is kept.
 
-use std::path::PathBuf;
-
 use treering_engine::{
     CheckReport, CompressionMode, CreateOptions, Limits, NewSnapshot, NewVolume, OpenOptions, SnapshotRef, Store,
     Volume,
@@ -9,7 +7,10 @@ use treering_engine::{
 use treering_io::Io;
 use treering_io::sim::Host;
 
-const MIB: u64 = 1 << 20;
+mod support;
+
+use support::{MIB, store as path};
+
 const BLOCK: u64 = 4096;
 const DISK_BYTES: u64 = 48 * MIB;
 
@@ -18,10 +19,6 @@ const EXTENTS: u64 = 200;
 /// Raw blocks that cannot join, from here on.
 const RAW_FROM: u64 = 4000;
 const RAW_BLOCKS: u64 = 500;
-
-fn path() -> PathBuf {
-    PathBuf::from("/store")
-}
 
 fn host(image: Option<&[u8]>) -> Host {
     let host = Host::new(11);
@@ -53,12 +50,7 @@ async fn open(io: &Io) -> Store {
 
 /// Bytes of one block that do not compress.
 fn noise(seed: u64) -> Vec<u8> {
-    let mut x = seed.wrapping_mul(2) | 1;
-    let mut step = || {
-        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (x >> 33) as u8
-    };
-    (0..BLOCK).map(|_| step()).collect()
+    support::noise(seed.wrapping_mul(2), BLOCK as usize)
 }
 
 async fn fill(volume: &Volume, block: u64, bytes: &[u8]) {

@@ -1,5 +1,6 @@
 //! Background work of an open store: folding, checkpoints and sweeps when they are due, records that grow old, slots zero-written
-//! and arena touched ahead, the attestation of what is durable, and the removal of what has expired. Each loop ends when the store fails; all end when the last handle goes.
+//! and arena touched ahead, the attestation of what is durable, and the removal of what has expired. Each loop ends when the
+//! store fails; all end when the last handle goes.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -78,8 +79,9 @@ impl Core {
         }
     }
 
-    /// One slice of a sweep, or else of thinning; then a rest if clients did anything since the last one and none of them waits for space. `wake`
-    /// ends the rest. Each fold and each checkpoint takes a slice, too, so a store that is never idle gets through.
+    /// One slice of a sweep, or else of thinning; then a rest if clients did anything since the last one and none of them waits
+    /// for space. `wake` ends the rest. Each fold and each checkpoint takes a slice, too, so a store that is never idle gets
+    /// through.
     async fn sweep_and_rest(&self, swept_at: &mut OrderNumber, wake: impl Future<Output = ()>) {
         let io = self.disk.io();
         let began = io.now();

@@ -277,7 +277,8 @@ impl VersionTree {
         }
     }
 
-    /// The node's ancestors, nearest first.
+    /// The node's ancestors, nearest first. The model's diffs walk it.
+    #[cfg(test)]
     pub fn path(&self, node: NodeId) -> impl Iterator<Item = VersionId> + '_ {
         std::iter::successors(self.parent(node), |id| self.frozen[id].parent)
     }
