@@ -54,9 +54,11 @@ mod on {
         static BROKEN: Cell<Option<super::Canary>> = Cell::new(by_environment());
     }
 
-    /// A whole server is broken from outside: the power-cut test must reject one that does not sync.
+    /// A whole server is broken from outside, by the rule's name: real clients must reject it as the simulator does.
     fn by_environment() -> Option<super::Canary> {
-        std::env::var_os("TREERING_CANARY_NO_SYNC").map(|_| super::Canary::FlushWithoutSync)
+        let broken = [super::Canary::FlushWithoutSync, super::Canary::CutPerVolume];
+        let wanted = std::env::var_os("TREERING_CANARY")?;
+        Some(*broken.iter().find(|canary| wanted == *format!("{canary:?}")).expect("TREERING_CANARY names a rule"))
     }
 
     /// Breaks one rule for every store opened by this thread, until it is set again.

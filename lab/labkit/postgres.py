@@ -114,10 +114,13 @@ class Postgres:
 
 
 class Witnesses:
-    """Sessions that commit numbered rows, each told of a commit before it begins the next one."""
+    """Sessions that commit numbered rows, each told of a commit before it begins the next one.
 
-    def __init__(self, database, acknowledged, sessions=4):
+    `then(session, number)` is called after each commit, and must return before the number counts as acknowledged."""
+
+    def __init__(self, database, acknowledged, sessions=4, then=None):
         self.acknowledged = acknowledged
+        self.then = then or (lambda _session, _number: None)
         self.sessions = []
         for session in range(sessions):
             acknowledged.setdefault(session, 0)
@@ -138,6 +141,7 @@ class Witnesses:
                 child.stdin.write(f"INSERT INTO witness VALUES ({session}, {number}) ON CONFLICT DO NOTHING;\n\\echo {number}\n")
                 if child.stdout.readline().strip() != str(number):
                     return
+                self.then(session, number)
                 self.acknowledged[session] = number
         except (BrokenPipeError, ValueError):
             return

@@ -6,6 +6,7 @@ A test is one file, `lab/BLOCK/the_promise_it_keeps.py`. Its docstring says the 
 
 import argparse
 import importlib.util
+import os
 import signal
 import sys
 import time
@@ -29,7 +30,10 @@ def main():
     parser.add_argument("--only", default="", metavar="TEXT", help="only tests whose name contains TEXT")
     parser.add_argument("--list", action="store_true", help="list the tests and stop")
     parser.add_argument("--keep", action="store_true", help="keep the scratch folders of failed tests")
+    parser.add_argument("--snapshots", type=int, metavar="N", help="so many instead of CI's number, in tests that repeat snapshots")
     options = parser.parse_args()
+    if options.snapshots:
+        os.environ["TREERING_LAB_SNAPSHOTS"] = str(options.snapshots)
     unknown = [b for b in options.blocks if b not in BLOCKS]
     if unknown:
         parser.error(f"no block called {', '.join(unknown)}; there are: {', '.join(BLOCKS)}")

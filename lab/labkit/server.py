@@ -28,6 +28,14 @@ def treering_binary():
     return binary.resolve()
 
 
+def canary_binary():
+    """The server whose rules can be broken from outside: TREERING_CANARY names the rule."""
+    binary = Path(os.environ.get("TREERING_CANARY_BIN", PROJECT / "target" / "canary" / "treering"))
+    if not binary.exists():
+        raise Failure(f"no canary at {binary} (cargo xtask real builds it)")
+    return binary
+
+
 def start_server(scene, volumes=None, **options):
     server = server_class()(scene, volumes or {"main": "1G"}, **options)
     server.create()
@@ -50,7 +58,7 @@ class Server:
     """What both kinds share: addresses, and the ways to end one."""
 
     def __init__(self, scene, volumes, transport="unix", address="127.0.0.1", port=0, namespace=None, environment=None,
-                 arguments=(), store=None, store_size="8G"):
+                 arguments=(), store=None, store_size="8G", binary=None):
         self.scene, self.volumes, self.transport = scene, volumes, transport
         self.address, self.namespace = address, namespace
         self.port = port or free_port()
@@ -58,6 +66,7 @@ class Server:
         self.arguments = list(arguments)
         self.store = Path(store) if store else scene.path("store")
         self.store_size = store_size
+        self.binary = binary
         self.socket = scene.path("nbd.sock")
         self.process = None
 
@@ -117,7 +126,7 @@ class Treering(Server):
         if self.transport == "tcp":
             listen += ["--tcp", f"{self.address}:{self.port}"]
             listen += [] if self.address == "127.0.0.1" else ["--tcp-force"]
-        argv = [str(treering_binary()), "--store", self.store, "serve", *listen, *self.arguments]
+        argv = [str(self.binary or treering_binary()), "--store", self.store, "serve", *listen, *self.arguments]
         self.spawn(argv, lambda: "ready" in self.process.output().split())
 
     def start_on(self, store):

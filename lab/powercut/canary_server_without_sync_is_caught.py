@@ -1,17 +1,14 @@
 """The canary: a server that answers flushes without syncing its disk must fail the power-cut test."""
 
-import os
-from pathlib import Path
-
 from labkit.power_cut import PowerCut
-from labkit.scene import PROJECT, Failure
-from labkit.server import WITHOUT_SYNC, server_kind
+from labkit.scene import Failure
+from labkit.server import WITHOUT_SYNC, canary_binary, server_kind
 
 SECONDS = 300
 
 
 def run(scene):
-    cut = PowerCut(scene, "device", environment={"TREERING_CANARY_NO_SYNC": "1"}, binary=canary())
+    cut = PowerCut(scene, "device", environment={"TREERING_CANARY": "FlushWithoutSync"}, binary=canary())
     cut.play()
     try:
         cut.verify(points=40)
@@ -22,9 +19,4 @@ def run(scene):
 
 
 def canary():
-    if server_kind() == "nbdkit":
-        return WITHOUT_SYNC
-    binary = Path(os.environ.get("TREERING_CANARY_BIN", PROJECT / "target" / "canary" / "treering"))
-    if not binary.exists():
-        raise Failure(f"no canary at {binary} (cargo xtask real powercut builds it)")
-    return binary
+    return WITHOUT_SYNC if server_kind() == "nbdkit" else canary_binary()

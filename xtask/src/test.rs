@@ -63,7 +63,7 @@ const BLOCKS: &[Block] = &[
     },
     Block {
         name: "groups",
-        budget_seconds: 150,
+        budget_seconds: 330,
         what: "snapshots of several volumes under load, and what real programs find in them",
         run: || lab("groups"),
     },

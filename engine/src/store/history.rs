@@ -393,7 +393,8 @@ impl Store {
             at = Some(self.publish(Descriptor::Snapshot(SnapshotCut { dots: vec![dot], ..cut.clone() })));
             cut.first_snapshot.0 += 1;
             cut.first_version.0 += volumes;
-            self.core.disk.io().yield_now().await;
+            // Time enough for a client to be answered and to write the next.
+            self.core.disk.io().sleep(Duration::from_millis(1)).await;
             self.admit_new().await?;
         }
         Ok(at.expect("a snapshot is of one dot at least"))
