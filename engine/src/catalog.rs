@@ -2,7 +2,7 @@
 //! descriptor travels in the log like everything else, and the same function applies it when it is replayed. What the fold has
 //! reached is kept beside, for that is what a checkpoint stores.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
@@ -106,8 +106,7 @@ impl Member {
             Some(view) => Rc::clone(view),
             None => FrozenView::folded(versions.map(NodeId::Frozen(self.version), lines)?),
         };
-        let state = VolumeState { source: Source::Frozen(view), size: Cell::new(self.size), users: Cell::new(0) };
-        let state = Rc::new(state);
+        let state = VolumeState::new(Source::Frozen(view), self.size);
         *self.open.borrow_mut() = Rc::downgrade(&state);
         Some(state)
     }
@@ -343,9 +342,9 @@ impl Catalog {
     ) {
         self.next.volume = self.next.volume.max(id.0 + 1);
         self.next.line = self.next.line.max(line.id.0 + 1);
-        let state = VolumeState { source: Source::Head(line), size: Cell::new(size), users: Cell::new(0) };
+        let state = VolumeState::new(Source::Head(line), size);
         if let Some(dot) = self.dot_mut(dot) {
-            let volume = NamedVolume { id, name: Rc::clone(&name), compression, state: Rc::new(state), published_at };
+            let volume = NamedVolume { id, name: Rc::clone(&name), compression, state, published_at };
             dot.volumes.insert(name.to_string(), volume);
         }
     }

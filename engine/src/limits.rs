@@ -48,6 +48,12 @@ pub struct Limits {
     pub dirty_node_bytes: u64,
     /// Blocks of data kept for reads.
     pub data_cache_bytes: u64,
+    /// Reads of more blocks than this are streams: they leave nothing in the cache, and what follows them is read ahead.
+    pub stream_blocks: u64,
+    /// How far ahead of one stream.
+    pub read_ahead_window_bytes: u64,
+    /// What was read ahead and not asked for yet, of all streams together.
+    pub read_ahead_bytes: u64,
     /// Log since the last checkpoint that makes the next one due: bounds the time to recover.
     pub checkpoint_log_bytes: u64,
     /// Log since the last fold that makes the next one due.
@@ -79,6 +85,9 @@ impl Default for Limits {
             node_cache_bytes: 512 << 20,
             dirty_node_bytes: 512 << 20,
             data_cache_bytes: 512 << 20,
+            stream_blocks: 32,
+            read_ahead_window_bytes: 4 << 20,
+            read_ahead_bytes: 32 << 20,
             checkpoint_log_bytes: 512 << 20,
             fold_log_bytes: 192 << 20,
             fold_cuts: 64,
@@ -103,6 +112,8 @@ impl Limits {
             node_cache_bytes: 48 << 20,
             dirty_node_bytes: 32 << 20,
             data_cache_bytes: 32 << 20,
+            read_ahead_window_bytes: 1 << 20,
+            read_ahead_bytes: 4 << 20,
             checkpoint_log_bytes: 256 << 20,
             fold_log_bytes: 16 << 20,
             ..Limits::default()

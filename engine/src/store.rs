@@ -27,6 +27,7 @@ use crate::readers::Readers;
 use crate::segments::{Segments, SlotCounts};
 use crate::turn::Turn;
 use crate::versions::Versions;
+use crate::volume::Ahead;
 
 mod background;
 mod checkpoint;
@@ -62,6 +63,7 @@ pub(crate) struct Core {
     pub segments: Segments,
     pub pages: Pages,
     pub cache: DataCache,
+    pub ahead: Ahead,
     pub readers: Readers,
     pub catalog: SharedCatalog,
     pub versions: Versions,
@@ -142,6 +144,8 @@ pub struct Status {
     pub replay_bytes: u64,
     pub held_writers: u64,
     pub cut_holds: CutHolds,
+    /// Long reads that found their data read ahead.
+    pub reads_ahead: u64,
     /// Deleted versions that are being swept, or wait for it.
     pub sweeps: u64,
     /// Why the store stopped acknowledging, if it did.
@@ -197,6 +201,7 @@ impl Store {
             replay_bytes: core.log.sealed_bytes() - core.checkpoint_bytes.get(),
             held_writers: core.pressure.held.get(),
             cut_holds: core.holds.figures(),
+            reads_ahead: core.ahead.taken(),
             sweeps: core.versions.sweeps(),
             failure: core.health.failure(),
         }
@@ -231,6 +236,8 @@ impl Store {
 
     /// Makes everything durable and marks the store as cleanly closed. Nothing may be written through other handles after it.
     pub async fn close(self) -> Result<(), Rc<Failure>> {
+        // What is being read ahead of nobody must not outlast the store.
+        self.core.readers.drain().await;
         if self.core.read_only {
             return Ok(());
         }

@@ -16,11 +16,15 @@ use crate::line::Line;
 use crate::store::Core;
 use crate::versions::Source;
 
+mod ahead;
 mod read;
 mod status;
+mod streams;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use read::Broken;
 pub use status::Extent;
+use streams::Streams;
 
 /// What a zeroed range reports as, and whether it gives its space back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +41,14 @@ pub(crate) struct VolumeState {
     pub size: Cell<u64>,
     /// Handles that clients hold.
     pub users: Cell<usize>,
+    streams: Streams,
 }
 
 impl VolumeState {
+    pub(crate) fn new(source: Source, size: u64) -> Rc<VolumeState> {
+        Rc::new(VolumeState { source, size: Cell::new(size), users: Cell::new(0), streams: Streams::default() })
+    }
+
     /// The line that takes what is written.
     pub(crate) fn head(&self) -> Result<&Rc<Line>, VolumeError> {
         match &self.source {
@@ -95,6 +104,7 @@ impl Volume {
             return Ok(Buffer::zeroed(0));
         }
         let (from, to) = blocks_of(offset, len as u64);
+        self.follow_stream(from, to);
         let mut whole = self.core.read_blocks(&self.state.source, from, to).await?;
         let start = (offset - from * BLOCK) as usize;
         if start == 0 {
@@ -181,6 +191,21 @@ impl Volume {
             at += bytes;
         }
         Ok(())
+    }
+
+    /// Sets reads going for what a client will ask for next, if it reads long pieces one behind the other.
+    fn follow_stream(&self, from: u64, to: u64) {
+        if !self.core.is_stream(to - from) {
+            return;
+        }
+        let window = self.core.limits.read_ahead_window_bytes / BLOCK;
+        let ahead = self.state.streams.follow(from, to, window);
+        let end = ahead.end.min(self.size() / BLOCK);
+        for piece in (ahead.start..end).step_by((to - from) as usize) {
+            let piece_end = (piece + to - from).min(end);
+            let read = Rc::clone(&self.core).read_ahead(self.state.source.clone(), piece, piece_end);
+            self.core.disk.io().spawn(read).detach();
+        }
     }
 
     /// Writes part of one block: reads the block, puts the bytes in, publishes the whole. Another such write to the block

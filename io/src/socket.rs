@@ -262,8 +262,9 @@ impl ListenerState {
             ListenerHandle::Os(_) => {
                 // SAFETY: the kernel has just returned this descriptor from accept; nobody else knows it.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(accepted) };
-                if matches!(self.address, Address::Tcp(_)) {
-                    prepare_tcp(&descriptor);
+                match self.address {
+                    Address::Tcp(_) => prepare_tcp(&descriptor),
+                    Address::Unix(_) => prepare_unix(&descriptor),
                 }
                 SocketHandle::Os(descriptor)
             }
@@ -276,6 +277,17 @@ impl ListenerState {
 
     pub(crate) fn take_kept(&self) -> Option<SocketHandle> {
         self.kept.borrow_mut().pop_front()
+    }
+}
+
+/// What a unix socket holds for a peer that has not read it yet. The kernel's own figure, 208 KiB, is less than one reply of
+/// 256 KiB: the sender would wait for the reader in the middle of each.
+const UNIX_SEND_BYTES: usize = 1 << 20;
+
+/// Long replies leave in one piece. Who may not pass the system's limit gets as much as that.
+fn prepare_unix(descriptor: &OwnedFd) {
+    if sockopt::set_socket_send_buffer_size_force(descriptor, UNIX_SEND_BYTES).is_err() {
+        let _ = sockopt::set_socket_send_buffer_size(descriptor, UNIX_SEND_BYTES);
     }
 }
 

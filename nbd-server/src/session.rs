@@ -39,8 +39,8 @@ use std::task::Poll;
 use std::time::Duration;
 use treering_io::{Buffer, Io};
 
-/// Requests begun in a row before the other connections have a turn.
-const BURST: usize = 64;
+/// Requests begun in a row before what they asked of the disk goes to the kernel and the other connections have a turn.
+const BURST: usize = 8;
 /// How long a client that leaves may take for the last replies.
 const FAREWELL: Duration = Duration::from_secs(10);
 

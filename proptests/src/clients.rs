@@ -89,7 +89,8 @@ impl Client {
             n if n < flush / 2 => self.flush(key, volume).await,
             n if n < flush / 2 + zero => self.zero(key, volume).await,
             n if n < 55 => self.write(key, volume).await,
-            n if n < 90 => self.read(key, volume).await,
+            n if n < 85 => self.read(key, volume).await,
+            n if n < 90 => self.stream(key, volume).await,
             n if n < 97 => self.status(key, volume).await,
             _ => {
                 let (offset, len) = self.range(volume.size());
@@ -202,6 +203,29 @@ impl Client {
 
     async fn read(&mut self, key: VolumeKey, volume: &Volume) -> Result<(), Broken> {
         let (offset, len) = self.range(volume.size());
+        self.read_range(key, volume, offset, len).await
+    }
+
+    /// Pieces one behind the other, as a backup reads: the store reads ahead of it.
+    async fn stream(&mut self, key: VolumeKey, volume: &Volume) -> Result<(), Broken> {
+        let piece = self.random.scale(1, 40) * BLOCK;
+        let mut offset = self.random.below(volume.size()) / BLOCK * BLOCK;
+        for _ in 0..self.random.scale(3, 24) {
+            // The volume may shrink meanwhile.
+            let len = piece.min(volume.size().saturating_sub(offset));
+            if len == 0 || self.world.crashed() {
+                break;
+            }
+            self.read_range(key, volume, offset, len).await?;
+            offset += len;
+        }
+        let taken = self.store.status().reads_ahead;
+        let mut coverage = self.world.coverage.borrow_mut();
+        coverage.reads_ahead = coverage.reads_ahead.max(taken);
+        Ok(())
+    }
+
+    async fn read_range(&mut self, key: VolumeKey, volume: &Volume, offset: u64, len: u64) -> Result<(), Broken> {
         let (from, before) = self.snapshot(key, offset, len);
         let result = volume.read(offset, len as usize).await;
         let Some(bytes) = self.excuse(result, key, offset, len, false)? else { return Ok(()) };

@@ -29,6 +29,8 @@ counters! {
     frozen_reads_verified,
     /// Forks of what was a fork itself.
     forks_of_forks,
+    /// Long reads that found their data read ahead.
+    reads_ahead,
     /// Lives at whose end everything was deleted, and the store as empty as a new one.
     emptied,
     host_crashes, process_crashes, crashes_in_recovery, torn_shared_memory, clean_closes, read_only_opens,
@@ -109,6 +111,7 @@ impl Coverage {
             ("forks of forks", self.forks_of_forks),
             ("resets", self.resets),
             ("reads of snapshots", self.frozen_reads_verified),
+            ("reads that were read ahead", self.reads_ahead),
             ("emptied stores", self.emptied),
             ("stores without space", self.no_space),
             ("older checkpoints", self.older_checkpoints),
@@ -138,14 +141,15 @@ impl Coverage {
             c.resizes
         );
         println!(
-            "answered: flush {} · durable write {} · cancelled {} · refused for space {} · reads verified {} ({} blocks, {} statuses)",
+            "answered: flush {} · durable write {} · cancelled {} · refused for space {} · reads verified {} ({} blocks, {} statuses) · read ahead {}",
             c.flushes,
             c.durable_writes,
             c.cancelled,
             c.no_space,
             c.reads_verified,
             c.blocks_verified,
-            c.statuses_verified
+            c.statuses_verified,
+            c.reads_ahead
         );
         println!(
             "history: snapshot {} (of several dots {}) · delete {} · protect {} · fork {} (of a fork {}) · reset {} · reads of snapshots {} · emptied {}",

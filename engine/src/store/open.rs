@@ -38,6 +38,7 @@ use crate::readers::Readers;
 use crate::segments::Segments;
 use crate::turn::Turn;
 use crate::versions::Versions;
+use crate::volume::Ahead;
 
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
@@ -294,6 +295,7 @@ fn assemble(
         segments: loaded.segments,
         pages: loaded.pages,
         cache: DataCache::new(limits.data_cache_bytes),
+        ahead: Ahead::new(limits.read_ahead_bytes),
         readers: Readers::default(),
         catalog: RefCell::new(catalog),
         versions: loaded.versions,

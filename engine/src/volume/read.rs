@@ -22,9 +22,6 @@ use crate::overlay::Place;
 use crate::store::Core;
 use crate::versions::Source;
 
-/// Reads of at most this many blocks leave their data in the cache; longer ones are streams and would only sweep it out.
-const CACHED_READ_BLOCKS: u64 = 32;
-
 /// Blocks that are read at once to be verified.
 const VERIFY_BLOCKS: usize = 256;
 
@@ -62,11 +59,9 @@ impl Core {
             && let [Wanted { block, count, stored: Stored::Raw { address, checksums } }] = &wanted[..]
             && *block == from
             && *count == to - from
-            && (*count > CACHED_READ_BLOCKS || self.cache.get(*address).is_none())
+            && (self.is_stream(*count) || self.cache.get(*address).is_none())
         {
-            let buffer = self.read_raw(from, *address, checksums).await?;
-            self.keep(&buffer, *address, *count);
-            return Ok(buffer);
+            return self.read_run(from, *address, checksums).await;
         }
         let mut into = into.unwrap_or_else(|| Buffer::with_len(((to - from) * BLOCK) as usize));
         self.fetch(from, wanted, &mut into).await?;
@@ -215,9 +210,7 @@ impl Core {
     async fn read_missing(&self, missing: &Missing) -> Result<Rc<Buffer>, VolumeError> {
         match missing {
             Missing::Raw { block, address, checksums } => {
-                let buffer = self.read_raw(*block, *address, checksums).await?;
-                self.keep(&buffer, *address, checksums.len() as u64);
-                Ok(Rc::new(buffer))
+                Ok(Rc::new(self.read_run(*block, *address, checksums).await?))
             }
             Missing::Lz4 { block, address, blocks, stored_blocks, checksum, .. } => {
                 if let Some(expanded) = self.cache.get(*address) {
@@ -274,6 +267,50 @@ impl Core {
         ((checksums.len() as u64 - lost) * BLOCK, broken)
     }
 
+    /// Reads a run that no cache holds, and leaves it in the cache if it is short.
+    async fn read_run(&self, block: u64, address: LogAddress, checksums: &[u32]) -> Result<Buffer, VolumeError> {
+        let count = checksums.len() as u64;
+        if self.is_stream(count) {
+            return match self.ahead.take(address, count).await {
+                Some(buffer) => Ok(buffer),
+                None => self.read_raw(block, address, checksums).await,
+            };
+        }
+        let buffer = self.read_raw(block, address, checksums).await?;
+        for (i, block) in buffer.chunks_exact(BLOCK as usize).enumerate() {
+            self.cache.insert(address.next(i as u32), Rc::new(Buffer::from(block)));
+        }
+        Ok(buffer)
+    }
+
+    /// Reads of so many blocks come one behind the other, if they come again at all.
+    pub(super) fn is_stream(&self, blocks: u64) -> bool {
+        blocks > self.limits.stream_blocks
+    }
+
+    /// Reads ahead the long runs that the map shows in blocks `[from, to)`. It counts as a reader from the call on.
+    pub(super) fn read_ahead(self: Rc<Self>, source: Source, from: u64, to: u64) -> impl Future<Output = ()> {
+        let ticket = self.readers.enter();
+        async move {
+            let _ticket = ticket;
+            let (_, gaps, map) = source.look(from, to);
+            let mut reads = Vec::new();
+            for (from, to) in gaps {
+                let found = map.lookup(&self.pages, BlockIndex(from), BlockIndex(to), usize::MAX).await;
+                // What cannot be looked up is the client's to hear of, when it asks.
+                for extent in found.iter().flatten().filter(|extent| self.is_stream(extent.count)) {
+                    if let Some(Stored::Raw { address, checksums }) = Stored::of(extent)
+                        && let Some(run) = self.ahead.reserve(address, extent.count)
+                    {
+                        let (core, block) = (&self, extent.block.0);
+                        reads.push(async move { run.came(core.read_raw(block, address, &checksums).await.ok()) });
+                    }
+                }
+            }
+            join_all(reads).await;
+        }
+    }
+
     async fn read_raw(&self, block: u64, address: LogAddress, checksums: &[u32]) -> Result<Buffer, VolumeError> {
         self.read_verified(block, address, checksums.len() as u64, |data| verify_blocks(data, checksums)).await
     }
@@ -311,15 +348,6 @@ impl Core {
         }
         tracing::error!("block {block} of a volume cannot be read: {wrong}");
         Err(VolumeError::Damaged { block, what: wrong })
-    }
-
-    fn keep(&self, data: &Buffer, address: LogAddress, count: u64) {
-        if count > CACHED_READ_BLOCKS {
-            return;
-        }
-        for (i, block) in data.chunks_exact(BLOCK as usize).enumerate() {
-            self.cache.insert(address.next(i as u32), Rc::new(Buffer::from(block)));
-        }
     }
 }
 
