@@ -149,17 +149,18 @@ impl Uring {
     }
 
     fn enter_once(&mut self, wait: Wait) {
+        let arrived = !self.ring.completion().is_empty();
         let queued = {
             let queue = self.ring.submission();
             if queue.cq_overflow() {
                 self.counts.overflows += 1;
             }
-            if matches!(wait, Wait::No) && queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
+            let nothing_due = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
+            if nothing_due && (arrived || matches!(wait, Wait::No)) {
                 return;
             }
             queue.len()
         };
-        let arrived = !self.ring.completion().is_empty();
         let (want, timeout) = match wait {
             Wait::No => (0, None),
             Wait::Until(_) if arrived => (0, None),
