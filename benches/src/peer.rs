@@ -88,7 +88,7 @@ impl Peer {
         match self {
             Self::Treering => start_ours(folder, MemoryLimit::new("2g", 2 * GIB)?, extra),
             Self::TreeringSmall => {
-                let small = ["--data-cache", "32M", "--node-cache", "48M"];
+                let small = ["--memory", "floor"];
                 start_ours(folder, MemoryLimit::new("256m", 256 * MIB)?, &[&small, extra].concat())
             }
             Self::NbdkitFile => {
