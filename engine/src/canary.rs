@@ -42,6 +42,8 @@ pub enum Canary {
     CutsAfterMerges,
     /// A snapshot shows what was published until its cut was durable.
     CutWhenWritten,
+    /// Pages and slots are given out while somebody looks at the store as it was.
+    PinForgotten,
     /// The dots of one snapshot are cut one after another.
     CutPerVolume,
 }

@@ -49,6 +49,21 @@ impl From<Rc<Failure>> for VolumeError {
     }
 }
 
+/// A check was not carried to its end.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CheckError {
+    #[error("the check was ended: writers need the space that it keeps from being used again")]
+    SpaceNeeded,
+    #[error(transparent)]
+    Failed(Rc<Failure>),
+}
+
+impl From<Rc<Failure>> for CheckError {
+    fn from(failure: Rc<Failure>) -> CheckError {
+        CheckError::Failed(failure)
+    }
+}
+
 /// A change of dots or volumes was refused, or could not be made durable.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CatalogError {

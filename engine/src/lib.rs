@@ -9,7 +9,7 @@
 //! | room | holds |
 //! |---|---|
 //! | `store` | create, open and recover, checkpoint, verbs, background work |
-//! | `check` | recomputes liveness and pages from the roots |
+//! | `check` | recomputes liveness and pages from the roots, while the store goes on |
 //! | `catalog` | dots, volumes, names: published and folded |
 //! | `volume` | read, write, zero, flush, size: all that a server sees |
 //! | `fold` | the log merged into the maps, liveness with it; cuts where they stand in the log |
@@ -18,7 +18,7 @@
 //! | `log` | arena, publish, seal, sync, admission, replay |
 //! | `segments` | slots, liveness, what may be used again |
 //! | `map`, `pages` | paged copy-on-write B+tree, node cache, page allocator |
-//! | `disk`, `cache`, `readers`, `health`, `turn`, `compress` | ground |
+//! | `disk`, `cache`, `readers`, `pin`, `health`, `turn`, `compress` | ground |
 //! | `limits`, `error` | every limit, every way to fail |
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,7 @@ mod log;
 mod map;
 mod overlay;
 mod pages;
+mod pin;
 mod readers;
 mod scrub;
 mod segments;
@@ -50,7 +51,7 @@ mod volume;
 
 pub use check::{CheckReport, Finding};
 pub use compress::CompressionMode;
-pub use error::{CatalogError, Failure, StoreError, VolumeError};
+pub use error::{CatalogError, CheckError, Failure, StoreError, VolumeError};
 pub use limits::Limits;
 pub use log::replay::Cut;
 pub use log::{FullPolicy, LogFigures};

@@ -23,6 +23,7 @@ mod child;
 mod extent;
 mod extent_map;
 mod gather;
+mod leaves;
 mod packer;
 mod regroup;
 mod rewrite;
@@ -34,6 +35,7 @@ mod write_out;
 
 pub use extent::{Content, Extent};
 pub use extent_map::ExtentMap;
+pub(crate) use leaves::{Visited, extents_of};
 pub use tree::Tree;
 pub use treering_format::node::TreeKind;
 

@@ -12,6 +12,7 @@
 mod cache;
 mod error;
 mod page;
+mod set;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod writer;
 
 pub use error::PageError;
 pub(crate) use page::{Page, PageBytes};
+pub(crate) use set::PageSet;
 pub(crate) use writer::PageWriter;
 
 use std::cell::{Cell, RefCell};
@@ -139,14 +141,20 @@ impl Pages {
         space.seal_window()
     }
 
-    /// The checkpoint of the last `seal_window` is durable: what the one before it quarantined is free.
-    pub fn window_durable(&self) {
-        self.0.space.borrow_mut().window_durable();
+    /// The checkpoint of the last `seal_window` is durable: what the one before it quarantined is free, unless it is to be
+    /// kept back.
+    pub fn window_durable(&self, keep_back: bool) {
+        self.0.space.borrow_mut().window_durable(keep_back);
+    }
+
+    /// What was kept back is free. Returns how many pages that are.
+    pub(crate) fn let_go(&self) -> u64 {
+        self.0.space.borrow_mut().let_go()
     }
 
     /// Every page that is handed out and not released: what `check` compares with the trees.
-    pub fn used_page_list(&self) -> Vec<PageIndex> {
-        self.0.space.borrow().used_page_list()
+    pub(crate) fn used(&self) -> PageSet {
+        self.0.space.borrow().used_page_list().into_iter().collect()
     }
 
     /// The page if it is in memory.

@@ -61,6 +61,7 @@ impl Store {
             scrub.tree(name, || Some(core.versions.map(*node, &core.lines)?.tree())).await;
         }
         scrub.tree("the catalog", || Some(core.catalog_tree.borrow().clone())).await;
+        scrub.tree("the second catalog", || Some(core.catalog_mirror.borrow().clone())).await;
         scrub.tree("the segment table", || Some(core.segments.tree())).await;
         Ok(scrub.report)
     }

@@ -23,10 +23,12 @@ use crate::log::Frontier;
 use crate::map::Tree;
 use crate::pages::{PageError, Pages};
 
+mod hold;
 mod live;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use hold::{FrozenSegments, Table};
 pub(crate) use live::LiveBits;
 
 #[derive(Clone)]
@@ -43,6 +45,8 @@ struct State {
     /// Bitmaps in memory: all that changed since the last checkpoint, and others as loaded.
     live: HashMap<SegmentId, Live>,
     tree: Tree,
+    /// The newest checkpoint that is durable, as far as this process wrote it.
+    durable: CheckpointSequence,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +100,7 @@ impl Segments {
             departed: BTreeMap::new(),
             live: HashMap::new(),
             tree,
+            durable: CheckpointSequence(0),
         })))
     }
 
@@ -104,11 +109,6 @@ impl Segments {
     pub(crate) fn locate(&self, id: SegmentId) -> Option<SlotIndex> {
         let state = self.0.borrow();
         state.by_segment.get(&id).map(|s| s.slot).or_else(|| state.departed.get(&id).copied())
-    }
-
-    /// Whether a segment is one of the table's; freed ones are not.
-    pub(crate) fn lists(&self, id: SegmentId) -> bool {
-        self.0.borrow().by_segment.contains_key(&id)
     }
 
     pub(crate) fn contains(&self, slot: SlotIndex) -> bool {
@@ -340,9 +340,16 @@ impl Segments {
     }
 
     /// Checkpoint `sequence` is durable and no reader of an older root is left: what was freed for the one before may be
-    /// used. Returns how many slots came back.
-    pub(crate) fn checkpoint_durable(&self, sequence: CheckpointSequence) -> u64 {
+    /// used, unless it is to be kept back. Returns how many slots came back.
+    pub(crate) fn checkpoint_durable(&self, sequence: CheckpointSequence, keep_back: bool) -> u64 {
+        self.0.borrow_mut().durable = sequence;
+        if keep_back { 0 } else { self.let_go() }
+    }
+
+    /// Slots that no checkpoint needs any more may be used. Returns how many those are.
+    pub(crate) fn let_go(&self) -> u64 {
         let mut state = self.0.borrow_mut();
+        let sequence = state.durable;
         let mut back = 0;
         for index in 0..state.slots.len() {
             let early = canary::is(Canary::SlotReusedAfterOne);
@@ -373,23 +380,6 @@ impl Segments {
             }
         }
         counts
-    }
-
-    /// Every segment with its liveness bits, from memory or the tree: what `check` compares with the maps.
-    pub(crate) async fn all_live(&self, pages: &Pages) -> Result<BTreeMap<SegmentId, LiveBits>, PageError> {
-        let tree = self.0.borrow().tree.clone();
-        let blocks = self.0.borrow().segment_blocks;
-        let mut all = BTreeMap::new();
-        for (id, bytes) in tree.scan(pages, 0, usize::MAX).await? {
-            let bits =
-                LiveBits::decode(&bytes, blocks).map_err(|what| PageError::value_damaged("liveness", id, what))?;
-            all.insert(SegmentId(id), bits);
-        }
-        for (id, live) in &self.0.borrow().live {
-            all.insert(*id, live.bits.clone());
-        }
-        all.retain(|_, bits| !bits.is_empty());
-        Ok(all)
     }
 
     pub(crate) fn slot_count(&self) -> u64 {

@@ -23,6 +23,7 @@ use crate::line::Lines;
 use crate::log::{Log, LogFigures, Pressure, Room};
 use crate::map::Tree;
 use crate::pages::Pages;
+use crate::pin::Pins;
 use crate::readers::Readers;
 use crate::segments::{Segments, SlotCounts};
 use crate::turn::Turn;
@@ -47,6 +48,7 @@ pub use damage::Damage;
 pub use history::{NewSnapshot, Sizes, SnapshotInfo, SnapshotRef, SnapshotVolume};
 pub use holds::CutHolds;
 use holds::Holds;
+pub(crate) use load::understand;
 pub use open::{OpenOptions, RecoveryReport};
 use superblock::SuperblockCell;
 
@@ -65,6 +67,7 @@ pub(crate) struct Core {
     pub cache: DataCache,
     pub ahead: Ahead,
     pub readers: Readers,
+    pub pins: Pins,
     pub catalog: SharedCatalog,
     pub versions: Versions,
     pub catalog_tree: RefCell<Tree>,

@@ -53,6 +53,7 @@ fn birds() -> Vec<Bird> {
         bird(Canary::SlotReusedAfterOne, "O4: a slot waits until two checkpoints need it no more", &history),
         bird(Canary::CutsAfterMerges, "a cut stands where it was published", &history),
         bird(Canary::CutWhenWritten, "a snapshot shows what was published before it", &history),
+        bird(Canary::PinForgotten, "what a check looks at is not given out", &history),
         bird(Canary::CutPerVolume, "all volumes of a snapshot are of one instant", &history),
         Bird {
             name: "LyingSync",

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use treering_engine::{Store, Volume, VolumeError, Zeroing};
+use treering_engine::{CheckError, Store, Volume, VolumeError, Zeroing};
 use treering_io::Io;
 
 use crate::content::{self, BLOCK};
@@ -302,6 +302,9 @@ impl Client {
     }
 
     async fn ask_store(&mut self) -> Result<(), Broken> {
+        if self.random.chance(25) {
+            return self.check_store().await;
+        }
         let owed = self.world.journal.borrow().acknowledged();
         let (what, result, durable) = match self.random.below(4) {
             0 => ("fold", self.store.fold().await, false),
@@ -319,6 +322,29 @@ impl Client {
             self.world.coverage.borrow_mut().folds += 1;
         }
         Ok(())
+    }
+
+    /// A check finds the store sound while others write, fold and make checkpoints.
+    async fn check_store(&mut self) -> Result<(), Broken> {
+        let data = self.random.chance(50);
+        let result = self.store.check(data, &mut |_| {}).await;
+        self.world.note(|| format!("check: {:?}", result.as_ref().map_err(|e| e.to_string())));
+        let report = match result {
+            Ok(report) => report,
+            Err(CheckError::SpaceNeeded) => {
+                self.world.coverage.borrow_mut().checks_ended += 1;
+                return Ok(());
+            }
+            Err(_) if self.world.temper != Temper::Sound => return Ok(()),
+            Err(failure) => return Err(format!("an online check failed: {failure}")),
+        };
+        self.world.coverage.borrow_mut().online_checks += 1;
+        match report.findings.first() {
+            Some(finding) if !matches!(self.world.temper, Temper::BadReads | Temper::LyingWrites) => {
+                Err(format!("an online check finds {} things wrong: {}", report.findings.len(), finding.what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A store that has failed acknowledges nothing.

@@ -35,7 +35,10 @@ counters! {
     emptied,
     host_crashes, process_crashes, crashes_in_recovery, torn_shared_memory, clean_closes, read_only_opens,
     recoveries, replayed_records, republished, cut_tails, older_checkpoints, pieces_lost, pieces_doubtful,
-    checkpoints, folds, checks, findings, fail_stops, refused_opens, damaged_blocks, faults,
+    checkpoints, folds, checks, online_checks,
+    /// Online checks that gave way to writers.
+    checks_ended,
+    findings, fail_stops, refused_opens, damaged_blocks, faults,
     /// Records in sampled disk images, by what they hold.
     images, data_raw, data_lz4, hole_descriptors, zero_descriptors, create_dot, remove_dot, create_volume, remove_volume,
     resize_volume, configure_volume, snapshot, fork, delete_snapshots, configure_snapshot, reset,
@@ -113,6 +116,7 @@ impl Coverage {
             ("reads of snapshots", self.frozen_reads_verified),
             ("reads that were read ahead", self.reads_ahead),
             ("emptied stores", self.emptied),
+            ("checks under load", self.online_checks),
             ("stores without space", self.no_space),
             ("older checkpoints", self.older_checkpoints),
             ("operations published again", self.republished),
@@ -183,8 +187,16 @@ impl Coverage {
             c.pieces_doubtful
         );
         println!(
-            "checkpoints {} · folds {} · checks {} · faults {} · fail-stops {} · opens refused for damage {} · blocks reported damaged {}",
-            c.checkpoints, c.folds, c.checks, c.faults, c.fail_stops, c.refused_opens, c.damaged_blocks
+            "checkpoints {} · folds {} · checks {} (under load {}, given up for space {}) · faults {} · fail-stops {} · opens refused for damage {} · blocks reported damaged {}",
+            c.checkpoints,
+            c.folds,
+            c.checks + c.online_checks,
+            c.online_checks,
+            c.checks_ended,
+            c.faults,
+            c.fail_stops,
+            c.refused_opens,
+            c.damaged_blocks
         );
         println!(
             "descriptors in {} disk images: data raw {} · data lz4 {} · hole {} · zero {} · create dot {} · remove dot {} · create volume {} · remove volume {} · resize volume {} · configure volume {} · snapshot {} · fork {} · delete snapshots {} · configure snapshot {} · reset {}",

@@ -5,3 +5,4 @@ mod model;
 mod plain_tree;
 mod sharing;
 mod store;
+mod walk;

@@ -22,6 +22,8 @@ pub(super) struct PageSpace {
     released: Vec<PageIndex>,
     sealed: Vec<PageIndex>,
     quarantined: Vec<PageIndex>,
+    /// Free but for somebody who still looks at it. In a checkpoint it is free.
+    kept_back: Vec<PageIndex>,
 }
 
 /// One bit for each page of a slot, 64 to a word.
@@ -47,6 +49,7 @@ impl PageSpace {
             released: Vec::new(),
             sealed: Vec::new(),
             quarantined: Vec::new(),
+            kept_back: Vec::new(),
         }
     }
 
@@ -164,12 +167,23 @@ impl PageSpace {
         self.slots.iter().map(map).collect()
     }
 
-    pub(super) fn window_durable(&mut self) {
-        for page in std::mem::replace(&mut self.quarantined, std::mem::take(&mut self.sealed)) {
+    pub(super) fn window_durable(&mut self, keep_back: bool) {
+        self.kept_back.append(&mut self.quarantined);
+        self.quarantined = std::mem::take(&mut self.sealed);
+        if !keep_back {
+            self.let_go();
+        }
+    }
+
+    pub(super) fn let_go(&mut self) -> u64 {
+        let pages = std::mem::take(&mut self.kept_back);
+        let count = pages.len() as u64;
+        for page in pages {
             let (slot, index) = self.place(page).expect("a quarantined page has a place");
             self.slots.get_mut(&slot).expect("a quarantined page has a slot").give_back(index);
             self.free += 1;
         }
+        count
     }
 
     fn emptiest(&self) -> Option<SlotIndex> {

@@ -21,7 +21,7 @@ fn space(slot_pages: u32, slots: u64) -> PageSpace {
 
 fn checkpoint(space: &mut PageSpace) -> Vec<PageMap> {
     let maps = space.seal_window();
-    space.window_durable();
+    space.window_durable(false);
     maps
 }
 
@@ -37,7 +37,7 @@ fn a_released_page_is_handed_out_again_only_after_the_second_checkpoint() {
     let maps = space.seal_window();
     assert_eq!((maps[0].used[1], maps[0].quarantined[1]), (0xfd, 0x02));
     assert!(space.release(pages[10]));
-    space.window_durable();
+    space.window_durable(false);
     assert_eq!(space.allocate(), None, "the older checkpoint still needs it");
 
     let maps = checkpoint(&mut space);
@@ -62,7 +62,7 @@ fn what_a_checkpoint_recorded_is_what_is_loaded() {
     assert_eq!((after.available(), after.used_pages(), after.slot_count()), (250, 100, 4));
     assert_eq!(after.used_page_list(), before.used_page_list());
     assert_eq!(maps.len(), after.seal_window().len());
-    after.window_durable();
+    after.window_durable(false);
     assert_eq!(after.available(), 300, "its quarantine ends with the next checkpoint");
 }
 

@@ -12,8 +12,7 @@ use treering_format::checkpoint::{Checkpoint, CheckpointHeader};
 use treering_format::node::NodeRef;
 use treering_format::superblock::{CheckpointRef, MountEntry};
 use treering_format::units::{
-    CheckpointSequence, ContainerId, DotId, LineId, OrderNumber, RecordSequence, SlotIndex, SnapshotId, VersionId,
-    VolumeId,
+    CheckpointSequence, ContainerId, DotId, LineId, OrderNumber, RecordSequence, SnapshotId, VersionId, VolumeId,
 };
 use treering_io::{Buffer, Durability, WriteBuffer};
 
@@ -70,8 +69,12 @@ impl Core {
         self.newest.set(newest);
 
         self.readers.drain().await;
-        self.pages.window_durable();
-        self.segments.checkpoint_durable(sequence);
+        let keep_back = self.pins.hold();
+        self.pages.window_durable(keep_back);
+        self.segments.checkpoint_durable(sequence, keep_back);
+        if keep_back && self.pressure.held.get() > 0 {
+            self.pins.break_all();
+        }
         self.checkpoint_bytes.set(self.fold.borrow().reached_bytes);
         self.pressure.checkpoints.set(self.pressure.checkpoints.get() + 1);
         self.health.progress().notify_all();
@@ -183,8 +186,7 @@ impl Core {
     /// Sees to it that `pages` pages can be allocated.
     pub(crate) fn ensure_pages(&self, pages: u64) -> Result<(), PageError> {
         while self.pages.available() < pages {
-            let slot = self.take_slot_for_pages().ok_or(PageError::no_space("map"))?;
-            self.pages.add_slot(slot);
+            self.add_slot_of_pages("map")?;
         }
         Ok(())
     }
@@ -198,14 +200,20 @@ impl Core {
             if let Some(first) = self.pages.allocate_run(pages) {
                 return Ok((first, pages));
             }
-            let slot = self.take_slot_for_pages().ok_or(PageError::no_space("checkpoint"))?;
-            self.pages.add_slot(slot);
+            self.add_slot_of_pages("checkpoint")?;
         }
     }
 
-    fn take_slot_for_pages(&self) -> Option<SlotIndex> {
-        let slot = self.segments.reserve()?;
-        self.segments.use_for_pages(slot);
-        Some(slot)
+    /// Makes more room for pages; what pins keep back is the last resort.
+    fn add_slot_of_pages(&self, what: &'static str) -> Result<(), PageError> {
+        match self.segments.reserve() {
+            Some(slot) => {
+                self.segments.use_for_pages(slot);
+                self.pages.add_slot(slot);
+                Ok(())
+            }
+            None if self.pins.break_all() => Ok(()),
+            None => Err(PageError::no_space(what)),
+        }
     }
 }

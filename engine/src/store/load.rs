@@ -106,10 +106,16 @@ async fn load(
             scanned
         }
     };
-    let entries = entries(scanned).map_err(|e| e.to_string())?;
-    let versions = versions(&entries)?;
+    let (entries, versions) = understand(scanned)?;
     liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;
     Ok(Loaded { reference: *reference, checkpoint, pages, segments, catalog_tree, catalog_mirror, entries, versions })
+}
+
+/// What the catalog says, if it makes sense.
+pub(crate) fn understand(scanned: Vec<(u64, Vec<u8>)>) -> Result<(Entries, Versions), String> {
+    let entries = entries(scanned).map_err(|e| e.to_string())?;
+    let versions = versions(&entries)?;
+    Ok((entries, versions))
 }
 
 /// What the catalog says, by kind.

@@ -34,6 +34,7 @@ use crate::log::arena::{self, Arena, Identity};
 use crate::log::replay::{self, Cut, Replayed, Slots};
 use crate::log::{Frontier, FullPolicy, Ground, Log, Pressure, Published, Room, Start, Writer};
 use crate::overlay::{NOT_IN_ARENA, Piece, Place, SealedExtent};
+use crate::pin::Pins;
 use crate::readers::Readers;
 use crate::segments::Segments;
 use crate::turn::Turn;
@@ -283,6 +284,7 @@ fn assemble(
         limits: limits.clone(),
     };
     let log = Log::begin(ground, writer, arena, start);
+    let pins = Pins::new(loaded.pages.clone(), loaded.segments.clone());
     let room = Room::new(log.clone(), loaded.pages.clone(), Rc::clone(&pressure), options.full_policy);
     Rc::new(Core {
         disk,
@@ -297,6 +299,7 @@ fn assemble(
         cache: DataCache::new(limits.data_cache_bytes),
         ahead: Ahead::new(limits.read_ahead_bytes),
         readers: Readers::default(),
+        pins,
         catalog: RefCell::new(catalog),
         versions: loaded.versions,
         catalog_tree: RefCell::new(loaded.catalog_tree),

@@ -279,6 +279,9 @@ pub struct Damaged {
 pub struct CheckResult {
     pub schema: u32,
     pub volumes: u64,
+    pub snapshots: u64,
+    /// What volumes were at past cuts, deleted ones that are still kept included.
+    pub versions: u64,
     pub extents: u64,
     pub live_blocks: u64,
     pub pages: u64,

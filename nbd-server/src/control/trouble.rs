@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
-use treering_engine::{CatalogError, Failure, StoreError, VolumeError};
+use treering_engine::{CatalogError, CheckError, Failure, StoreError, VolumeError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -204,6 +204,17 @@ impl From<VolumeError> for Trouble {
             VolumeError::Frozen => Trouble::new(Kind::NotAllowed, text),
             VolumeError::Failed(_) => failed(text),
             VolumeError::Damaged { .. } => Trouble::new(Kind::Damage, text),
+        }
+    }
+}
+
+impl From<CheckError> for Trouble {
+    fn from(error: CheckError) -> Trouble {
+        match error {
+            CheckError::SpaceNeeded => Trouble::new(Kind::Busy, error.to_string())
+                .why("a check keeps back what is freed while it runs, and writers do not wait for it.")
+                .fix("check again when there is more room: delete snapshots, or trim volumes"),
+            CheckError::Failed(failure) => failure.into(),
         }
     }
 }

@@ -117,11 +117,13 @@ pub fn space(store: &Store, path: &Path) -> Result<SpaceReport, Trouble> {
 
 /// `progress` is told how many bytes of volumes were looked at.
 pub async fn check(store: &Store, data: bool, progress: &mut dyn FnMut(u64)) -> Result<CheckResult, Trouble> {
-    let CheckReport { volumes, extents, live_blocks, pages, data_bytes_verified, findings } =
+    let CheckReport { volumes, snapshots, versions, extents, live_blocks, pages, data_bytes_verified, findings } =
         store.check(data, progress).await?;
     Ok(CheckResult {
         schema: SCHEMA,
         volumes,
+        snapshots,
+        versions,
         extents,
         live_blocks,
         pages,

@@ -147,7 +147,7 @@ fn a_damaged_page_is_reported_by_name_and_nothing_is_lost_by_meeting_it() {
     merge(&mut store, &mut map, &scattered(20_000));
     let root = store.checkpoint(map.tree_mut()).expect("the map is not empty");
     let maps = store.pages.seal_window();
-    for page in store.pages.used_page_list().into_iter().step_by(13) {
+    for page in store.pages.used().iter().step_by(13) {
         store.reopen_from(maps.clone());
         let map = ExtentMap::open(1, Some(root));
         store.host.damage(std::path::Path::new("/pages"), page.0 * 4096 + page.0 % 4093, 1);

@@ -88,7 +88,7 @@ proptest! {
         for (map, _) in &versions {
             reachable.extend(pages_of(&mut store, map));
         }
-        let used: BTreeSet<_> = store.pages.used_page_list().into_iter().collect();
+        let used: BTreeSet<_> = store.pages.used().iter().collect();
         prop_assert_eq!(used, reachable);
     }
 

@@ -43,7 +43,7 @@ impl TestStore {
     pub(super) fn checkpoint(&mut self, tree: &mut Tree) -> Option<NodeRef> {
         let root = self.write_out(tree);
         self.pages.seal_window();
-        self.pages.window_durable();
+        self.pages.window_durable(false);
         root
     }
 
@@ -96,7 +96,7 @@ impl TestStore {
             };
             self.run(tree.pages_in_use(&pages, visit)).map_err(|error| error.to_string())?;
         }
-        let used: BTreeSet<_> = self.pages.used_page_list().into_iter().collect();
+        let used: BTreeSet<_> = self.pages.used().iter().collect();
         let leaked: Vec<_> = used.difference(&reached).collect();
         let missing: Vec<_> = reached.difference(&used).collect();
         match (twice.is_empty(), leaked.is_empty(), missing.is_empty()) {

@@ -69,8 +69,9 @@ pub fn check_unserved(
 
 fn text(result: &CheckResult) -> String {
     let mut text = format!(
-        "checked {} volumes: {} extents, {} live, {} pages of maps\n",
+        "checked {} volumes, {} snapshots: {} extents, {} live, {} pages of maps\n",
         result.volumes,
+        result.snapshots,
         result.extents,
         iec(result.live_blocks * 4096),
         result.pages
