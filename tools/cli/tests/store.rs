@@ -69,7 +69,8 @@ fn a_sound_store_is_called_sound() {
     let shop = Shop::new();
     let text = shop.run(&["store", "check", "--data"]).good();
     assert!(
-        text.starts_with("checked 2 volumes, 0 snapshots: 0 extents, 0 B live, ") && text.ends_with("sound: nothing is wrong\n"),
+        text.starts_with("checked 2 volumes, 0 snapshots: 0 extents, 0 B live, ")
+            && text.ends_with("sound: nothing is wrong\n"),
         "{text}"
     );
     assert_eq!(shop.run(&["store", "check", "--json"]).json()["sound"], true);
