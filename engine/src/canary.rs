@@ -46,6 +46,14 @@ pub enum Canary {
     PinForgotten,
     /// The dots of one snapshot are cut one after another.
     CutPerVolume,
+    /// A container is freed when one of its pieces is dead.
+    ContainerForgetsOwn,
+    /// A segment is moved although it holds records that the fold has not reached.
+    CleanerAheadOfFold,
+    /// A segment is freed although it holds records that the fold has not reached.
+    SegmentFreedAheadOfFold,
+    /// What was moved is looked for in a container that is not written yet.
+    InstallBeforeWritten,
 }
 
 #[cfg(feature = "canary")]

@@ -68,6 +68,7 @@ impl Store {
         check.report.versions = frozen.roots.len() as u64 - check.report.volumes;
         check.name_unreadable(&frozen.roots).await;
         if wrong.is_empty() {
+            table.contradictions().into_iter().for_each(|what| check.find(true, what));
             check.liveness(&table);
         }
         check.take_pages(&own, "the segment table");

@@ -9,6 +9,7 @@
 //! | room | holds |
 //! |---|---|
 //! | `store` | create, open and recover, checkpoint, verbs, background work |
+//! | `cleaner` | moves what lives out of slots that are mostly dead |
 //! | `check` | recomputes liveness and pages from the roots, while the store goes on |
 //! | `catalog` | dots, volumes, names: published and folded |
 //! | `volume` | read, write, zero, flush, size: all that a server sees |
@@ -29,6 +30,7 @@ pub mod canary;
 mod canary;
 mod catalog;
 mod check;
+mod cleaner;
 mod compress;
 mod disk;
 mod error;

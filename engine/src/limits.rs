@@ -74,6 +74,10 @@ pub struct Limits {
     pub unsynced_bytes: u64,
     /// Free slots kept zero-written ahead of the log while clients flush.
     pub zeroed_slots: usize,
+    /// Of a hundred slots, how many are free beside the reserve when the cleaner begins to keep up with clients.
+    pub clean_busy_percent: u32,
+    /// Of a hundred slots, how many are free when the cleaner stops working ahead while clients are quiet.
+    pub clean_idle_percent: u32,
 }
 
 impl Default for Limits {
@@ -98,6 +102,8 @@ impl Default for Limits {
             record_age_ns: 1_000_000_000,
             unsynced_bytes: 64 << 20,
             zeroed_slots: 2,
+            clean_busy_percent: 2,
+            clean_idle_percent: 25,
         }
     }
 }

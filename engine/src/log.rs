@@ -32,6 +32,7 @@ use crate::segments::Segments;
 pub(crate) mod arena;
 pub(crate) mod replay;
 mod room;
+pub(crate) mod scan;
 mod seal;
 mod sync;
 

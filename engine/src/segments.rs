@@ -6,6 +6,9 @@
 //!   inserts and cleared when it displaces; counts are taken from the bits and never kept beside them.
 //! * A segment is free when no bit of it is set *and* its last record is at or below F: bits above F are not set yet, so an
 //!   empty bitmap alone says nothing.
+//! * A block lies in its segment's slot for as long as the table names that slot, and after it in a container, where a piece
+//!   says so. Live blocks of a segment without a slot all lie in pieces. Pieces name containers and containers slots: there is
+//!   no second hop.
 //! * A slot freed in the window that ends with checkpoint k is used again only once checkpoint k+1 is durable: until then one
 //!   of the two retained checkpoints, with the log above it, may need the slot.
 //!
@@ -16,18 +19,25 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use treering_format::checkpoint::{Slot, SlotState};
-use treering_format::units::{CheckpointSequence, LogAddress, RecordSequence, SegmentId, SlotIndex};
+use treering_format::units::{CheckpointSequence, ContainerId, LogAddress, RecordSequence, SegmentId, SlotIndex};
 
 use crate::canary::{self, Canary};
-use crate::log::Frontier;
 use crate::map::Tree;
-use crate::pages::{PageError, Pages};
+use crate::pages::PageError;
 
+mod bits;
+mod count;
+mod forward;
 mod hold;
 mod live;
+mod settle;
 #[cfg(test)]
 mod tests;
 
+use bits::Held;
+pub(crate) use count::{Candidate, Source};
+use forward::Departed;
+pub(crate) use forward::{Installed, Moved, Place, Spot, Survivors};
 pub(crate) use hold::{FrozenSegments, Table};
 pub(crate) use live::LiveBits;
 
@@ -39,12 +49,22 @@ struct State {
     slots: Vec<Slot>,
     /// Free and usable now: written ones first, since a rewrite of a written block is what a disk does fastest.
     free: BTreeSet<(bool, SlotIndex)>,
+    /// Segments of the log that still have their slot.
     by_segment: BTreeMap<SegmentId, Segment>,
-    /// Segments that were freed and whose slots hold them still: a read that learnt an address before may be on its way.
-    departed: BTreeMap<SegmentId, SlotIndex>,
-    /// Bitmaps in memory: all that changed since the last checkpoint, and others as loaded.
-    live: HashMap<SegmentId, Live>,
+    containers: BTreeMap<ContainerId, Container>,
+    /// Bitmaps and pieces in memory: all that changed since the last checkpoint, and others as loaded.
+    live: HashMap<SegmentId, Held>,
     tree: Tree,
+    departed: Departed,
+    /// What left before the newest checkpoint and is kept back.
+    kept: Departed,
+    /// Live blocks of segments below this one are counted, and of containers once all are.
+    counted_to: u64,
+    /// Grows with each change of what the tree holds.
+    settled: u64,
+    next_container: u64,
+    /// Grows with each block that dies and each move.
+    changes: u64,
     /// The newest checkpoint that is durable, as far as this process wrote it.
     durable: CheckpointSequence,
 }
@@ -54,12 +74,21 @@ struct Segment {
     slot: SlotIndex,
     /// The last record in it; None while the log may still append to it.
     last_record: Option<RecordSequence>,
+    /// Live blocks that no piece holds: those the slot is needed for. Zero until counted.
+    live: u32,
 }
 
-struct Live {
-    bits: LiveBits,
-    dirty: bool,
+/// What the cleaner moved into one slot.
+#[derive(Debug)]
+struct Container {
+    slot: SlotIndex,
+    live: u32,
+    /// Known once all is counted.
+    pieces: BTreeSet<(SegmentId, u8)>,
 }
+
+/// Numbers of containers skipped by each open.
+const CONTAINER_ID_GAP: u64 = 1024;
 
 /// Counts of slots by what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,9 +106,16 @@ pub struct SlotCounts {
 
 impl Segments {
     /// The table as a checkpoint holds it. Segments in it are closed: the log continues in others, or says so by `reopen`.
-    pub(crate) fn load(segment_blocks: u32, slots: Vec<Slot>, tree: Tree, fold: RecordSequence) -> Segments {
+    pub(crate) fn load(
+        segment_blocks: u32,
+        slots: Vec<Slot>,
+        tree: Tree,
+        fold: RecordSequence,
+        next_container: ContainerId,
+    ) -> Segments {
         let mut free = BTreeSet::new();
         let mut by_segment = BTreeMap::new();
+        let mut containers = BTreeMap::new();
         for (index, slot) in slots.iter().enumerate() {
             let index = SlotIndex(index as u64);
             match slot.state {
@@ -87,9 +123,12 @@ impl Segments {
                     free.insert((!slot.written, index));
                 }
                 SlotState::Log(id) => {
-                    by_segment.insert(id, Segment { slot: index, last_record: Some(fold) });
+                    by_segment.insert(id, Segment { slot: index, last_record: Some(fold), live: 0 });
                 }
-                SlotState::FreedInWindow(_) | SlotState::Pages | SlotState::Container(_) => {}
+                SlotState::Container(id) => {
+                    containers.insert(id, Container { slot: index, live: 0, pieces: BTreeSet::new() });
+                }
+                SlotState::FreedInWindow(_) | SlotState::Pages => {}
             }
         }
         Segments(Rc::new(RefCell::new(State {
@@ -97,18 +136,23 @@ impl Segments {
             slots,
             free,
             by_segment,
-            departed: BTreeMap::new(),
+            containers,
             live: HashMap::new(),
+            counted_to: if tree.is_empty() { u64::MAX } else { 0 },
             tree,
+            departed: Departed::default(),
+            kept: Departed::default(),
+            settled: 0,
+            // Numbers that a job took which no checkpoint knows of are not given again.
+            next_container: next_container.0.max(1) + CONTAINER_ID_GAP,
+            changes: 0,
             durable: CheckpointSequence(0),
         })))
     }
 
-    /// Where a segment lies; one that was freed too, until its slot may be used again, for which every read that began before
-    /// has ended.
+    /// The slot of a segment of the log that has one.
     pub(crate) fn locate(&self, id: SegmentId) -> Option<SlotIndex> {
-        let state = self.0.borrow();
-        state.by_segment.get(&id).map(|s| s.slot).or_else(|| state.departed.get(&id).copied())
+        self.0.borrow().by_segment.get(&id).map(|s| s.slot)
     }
 
     pub(crate) fn contains(&self, slot: SlotIndex) -> bool {
@@ -161,7 +205,7 @@ impl Segments {
     pub(crate) fn open(&self, id: SegmentId, slot: SlotIndex) {
         let mut state = self.0.borrow_mut();
         state.slots[slot.0 as usize].state = SlotState::Log(id);
-        let fresh = state.by_segment.insert(id, Segment { slot, last_record: None });
+        let fresh = state.by_segment.insert(id, Segment { slot, last_record: None, live: 0 });
         assert!(fresh.is_none(), "a segment id is used once");
     }
 
@@ -186,33 +230,14 @@ impl Segments {
         }
         state.free.remove(&(false, slot));
         state.free.remove(&(true, slot));
-        state.by_segment.insert(id, Segment { slot, last_record: Some(last) });
+        let live = state.by_segment.get(&id).map_or(0, |known| known.live);
+        state.by_segment.insert(id, Segment { slot, last_record: Some(last), live });
         true
     }
 
     /// A reserved slot begins to hold pages.
     pub(crate) fn use_for_pages(&self, slot: SlotIndex) {
         self.0.borrow_mut().slots[slot.0 as usize].state = SlotState::Pages;
-    }
-
-    /// Brings the bitmaps of these segments into memory, for `set` and `clear`.
-    pub(crate) async fn load_bits(&self, pages: &Pages, ids: impl Iterator<Item = SegmentId>) -> Result<(), PageError> {
-        for id in ids {
-            if self.0.borrow().live.contains_key(&id) {
-                continue;
-            }
-            let tree = self.0.borrow().tree.clone();
-            let stored = tree.get(pages, id.0).await?;
-            let blocks = self.0.borrow().segment_blocks;
-            let bits = match stored {
-                Some(bytes) => {
-                    LiveBits::decode(&bytes, blocks).map_err(|what| PageError::value_damaged("liveness", id.0, what))?
-                }
-                None => LiveBits::empty(blocks),
-            };
-            self.0.borrow_mut().live.entry(id).or_insert(Live { bits, dirty: false });
-        }
-        Ok(())
     }
 
     /// The map shows these blocks now.
@@ -244,84 +269,6 @@ impl Segments {
         Ok(freed)
     }
 
-    /// A block becomes live once and dead once. If not, map and bits contradict each other, by damage that kept its checksums
-    /// or by our bug: the store must not go on from there.
-    fn change(&self, from: LogAddress, blocks: u32, live: bool) -> Result<(), PageError> {
-        let mut state = self.0.borrow_mut();
-        let (segment, segment_blocks) = (from.segment(), state.segment_blocks);
-        let damaged = |what| Err(PageError::value_damaged("liveness", segment.0, what));
-        if u64::from(from.block()) + u64::from(blocks) > u64::from(segment_blocks) {
-            return damaged(format!("{blocks} blocks from {from} on do not fit a segment of {segment_blocks}"));
-        }
-        let entry = state.live.get_mut(&segment).expect("bits are loaded before they change");
-        entry.dirty = true;
-        for block in from.block()..from.block() + blocks {
-            if entry.bits.put(block, live) == live {
-                return damaged(format!("block {block} becomes {} twice", if live { "live" } else { "dead" }));
-            }
-        }
-        Ok(())
-    }
-
-    /// Frees what is dead as of the fold having reached `fold`, on behalf of checkpoint `sequence`, and stores the
-    /// changed bitmaps into the liveness tree. Returns how many slots it freed.
-    pub(crate) async fn settle(
-        &self,
-        pages: &Pages,
-        fold: &Frontier,
-        sequence: CheckpointSequence,
-    ) -> Result<u64, PageError> {
-        // A segment of which nothing is in memory may be dead only if the tree has nothing of it either.
-        let closed: Vec<SegmentId> = {
-            let state = self.0.borrow();
-            // The segment that the log goes on from is where a replay from this checkpoint begins: it stays.
-            let done = |s: &Segment| s.last_record.is_some_and(|last| last <= fold.sequence);
-            state.by_segment.range(..fold.next.segment()).filter(|(_, s)| done(s)).map(|(id, _)| *id).collect()
-        };
-        let mut tree = self.0.borrow().tree.clone();
-        let known: BTreeSet<u64> = tree.scan(pages, 0, usize::MAX).await?.into_iter().map(|(id, _)| id).collect();
-        let mut changes: Vec<(u64, Option<Vec<u8>>)> = Vec::new();
-        let mut freed = 0;
-        {
-            let mut state = self.0.borrow_mut();
-            for id in closed {
-                let dead = match state.live.get(&id) {
-                    Some(live) => live.bits.is_empty(),
-                    None => !known.contains(&id.0),
-                };
-                if dead {
-                    let segment = state.by_segment.remove(&id).expect("listed above");
-                    state.slots[segment.slot.0 as usize].state = SlotState::FreedInWindow(sequence);
-                    state.departed.insert(id, segment.slot);
-                    if canary::is(Canary::SlotReusedAtOnce) {
-                        state.slots[segment.slot.0 as usize].state = SlotState::Free;
-                        state.free.insert((false, segment.slot));
-                    }
-                    state.live.remove(&id);
-                    freed += 1;
-                    if known.contains(&id.0) {
-                        changes.push((id.0, None));
-                    }
-                }
-            }
-            for (id, live) in state.live.iter_mut().filter(|(_, l)| l.dirty) {
-                live.dirty = false;
-                let value = if live.bits.is_empty() { None } else { Some(live.bits.encode()) };
-                if value.is_some() || known.contains(&id.0) {
-                    changes.push((id.0, value));
-                }
-            }
-            // What is clean now can be read again when it is needed.
-            if state.live.len() > LIVE_IN_MEMORY {
-                state.live.clear();
-            }
-        }
-        changes.sort_unstable_by_key(|(id, _)| *id);
-        tree.apply(pages, &changes).await?;
-        self.0.borrow_mut().tree = tree;
-        Ok(freed)
-    }
-
     pub(crate) fn tree(&self) -> Tree {
         self.0.borrow().tree.clone()
     }
@@ -342,7 +289,13 @@ impl Segments {
     /// Checkpoint `sequence` is durable and no reader of an older root is left: what was freed for the one before may be
     /// used, unless it is to be kept back. Returns how many slots came back.
     pub(crate) fn checkpoint_durable(&self, sequence: CheckpointSequence, keep_back: bool) -> u64 {
-        self.0.borrow_mut().durable = sequence;
+        {
+            let mut state = self.0.borrow_mut();
+            state.durable = sequence;
+            // Every read that found something there has ended, but for those of whoever keeps it back.
+            let left = std::mem::take(&mut state.departed);
+            state.kept.join(left);
+        }
         if keep_back { 0 } else { self.let_go() }
     }
 
@@ -351,19 +304,16 @@ impl Segments {
         let mut state = self.0.borrow_mut();
         let sequence = state.durable;
         let mut back = 0;
+        state.kept = Departed::default();
+        let one_window = canary::is(Canary::SlotReusedAfterOne);
         for index in 0..state.slots.len() {
-            let early = canary::is(Canary::SlotReusedAfterOne);
-            let over = |k| k < sequence || early && k == sequence;
-            if matches!(state.slots[index].state, SlotState::FreedInWindow(k) if over(k)) {
+            if matches!(state.slots[index].state, SlotState::FreedInWindow(k) if k < sequence || one_window) {
                 state.slots[index].state = SlotState::Free;
                 let written = state.slots[index].written;
                 state.free.insert((!written, SlotIndex(index as u64)));
                 back += 1;
             }
         }
-        let state = &mut *state;
-        let slots = &state.slots;
-        state.departed.retain(|_, slot| matches!(slots[slot.0 as usize].state, SlotState::FreedInWindow(_)));
         back
     }
 
@@ -382,10 +332,23 @@ impl Segments {
         counts
     }
 
+    /// Differs from before if any slot may be emptier than it was.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.borrow().changes
+    }
+
+    pub(crate) fn next_container(&self) -> ContainerId {
+        ContainerId(self.0.borrow().next_container)
+    }
+
+    /// A number for a container that is begun.
+    pub(crate) fn take_container_id(&self) -> ContainerId {
+        let mut state = self.0.borrow_mut();
+        state.next_container += 1;
+        ContainerId(state.next_container - 1)
+    }
+
     pub(crate) fn slot_count(&self) -> u64 {
         self.0.borrow().slots.len() as u64
     }
 }
-
-/// Clean bitmaps kept between checkpoints; each is about a KiB.
-const LIVE_IN_MEMORY: usize = 16 << 10;

@@ -13,6 +13,7 @@ use treering_io::{Io, Task};
 
 use crate::cache::DataCache;
 use crate::catalog::SharedCatalog;
+use crate::cleaner::Cleaner;
 use crate::compress::CompressionMode;
 use crate::disk::{BLOCK, Disk};
 use crate::error::{Failure, StoreError, VolumeError};
@@ -75,6 +76,7 @@ pub(crate) struct Core {
     pub catalog_mirror: RefCell<Tree>,
     pub fold: RefCell<Fold>,
     pub fold_turn: Turn,
+    pub cleaner: Cleaner,
     pub verbs_turn: Turn,
     pub holds: Holds,
     /// Bytes this process had sealed at the last checkpoint's F.
@@ -151,6 +153,8 @@ pub struct Status {
     pub reads_ahead: u64,
     /// Deleted versions that are being swept, or wait for it.
     pub sweeps: u64,
+    /// Containers that the cleaner filled.
+    pub cleaned: u64,
     /// Why the store stopped acknowledging, if it did.
     pub failure: Option<Rc<Failure>>,
 }
@@ -206,6 +210,7 @@ impl Store {
             cut_holds: core.holds.figures(),
             reads_ahead: core.ahead.taken(),
             sweeps: core.versions.sweeps(),
+            cleaned: core.pressure.cleaned.get(),
             failure: core.health.failure(),
         }
     }

@@ -8,7 +8,7 @@
 //! again is a bug of the caller and panics. It knows no files, no time and no threads; it never decides what a store may
 //! do, only what the bytes say.
 //!
-//! Layers, top to bottom, each using only those beneath: `checkpoint`, `superblock` · `segment` · `record` · `catalog` · `root` ·
+//! Layers, top to bottom, each using only those beneath: `checkpoint`, `superblock` · `container`, `segment` · `record` · `catalog` · `root` ·
 //! `node` · `bytes`, `checksum` · `units`, `error`.
 
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod bytes;
 pub mod catalog;
 pub mod checkpoint;
 mod checksum;
+pub mod container;
 mod error;
 pub mod node;
 pub mod record;

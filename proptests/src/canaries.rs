@@ -55,6 +55,10 @@ fn birds() -> Vec<Bird> {
         bird(Canary::CutWhenWritten, "a snapshot shows what was published before it", &history),
         bird(Canary::PinForgotten, "what a check looks at is not given out", &history),
         bird(Canary::CutPerVolume, "all volumes of a snapshot are of one instant", &history),
+        bird(Canary::ContainerForgetsOwn, "a container lives as long as one of its pieces", &sound),
+        bird(Canary::CleanerAheadOfFold, "only what the fold has passed is moved", &sound),
+        bird(Canary::SegmentFreedAheadOfFold, "only what the fold has passed is freed", &sound),
+        bird(Canary::InstallBeforeWritten, "what is moved is written before it is looked for", &sound),
         Bird {
             name: "LyingSync",
             broken: None,

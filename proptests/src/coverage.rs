@@ -35,7 +35,7 @@ counters! {
     emptied,
     host_crashes, process_crashes, crashes_in_recovery, torn_shared_memory, clean_closes, read_only_opens,
     recoveries, replayed_records, republished, cut_tails, older_checkpoints, pieces_lost, pieces_doubtful,
-    checkpoints, folds, checks, online_checks,
+    checkpoints, cleaned, folds, checks, online_checks,
     /// Online checks that gave way to writers.
     checks_ended,
     findings, fail_stops, refused_opens, damaged_blocks, faults,
@@ -187,8 +187,9 @@ impl Coverage {
             c.pieces_doubtful
         );
         println!(
-            "checkpoints {} · folds {} · checks {} (under load {}, given up for space {}) · faults {} · fail-stops {} · opens refused for damage {} · blocks reported damaged {}",
+            "checkpoints {} · containers filled {} · folds {} · checks {} (under load {}, given up for space {}) · faults {} · fail-stops {} · opens refused for damage {} · blocks reported damaged {}",
             c.checkpoints,
+            c.cleaned,
             c.folds,
             c.checks + c.online_checks,
             c.online_checks,

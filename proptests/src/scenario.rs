@@ -80,6 +80,7 @@ impl Scenario {
         match random.below(100) {
             0..15 => scenario.churning(random),
             15..18 => scenario.wide(),
+            18..28 => scenario.ageing(random),
             _ => scenario,
         }
     }
@@ -127,6 +128,21 @@ impl Scenario {
         }
     }
 
+    /// Much data, written over in small pieces here and there: no segment dies whole, and the cleaner has to work.
+    fn ageing(self, random: &mut Random) -> Scenario {
+        Scenario {
+            segment_blocks: 64,
+            slots: random.between(20, 40),
+            volume_blocks: random.between(100, 300),
+            operations: self.operations.max(600),
+            flush_percent: *random.pick(&[1, 5]),
+            zero_percent: 2,
+            admin_percent: *random.pick(&[0, 1]),
+            long_writes: random.chance(30),
+            ..self
+        }
+    }
+
     /// Limits of one life: a restart may come with others.
     pub fn limits(&self, random: &mut Random) -> Limits {
         let record_blocks = random.scale(1, 32);
@@ -151,6 +167,8 @@ impl Scenario {
             record_age_ns: random.scale(1_000_000, 1_000_000_000),
             unsynced_bytes: random.scale(16, 1024) * BLOCK,
             zeroed_slots: random.below(4) as usize,
+            clean_busy_percent: *random.pick(&[0, 10, 50, 90]),
+            clean_idle_percent: *random.pick(&[0, 50, 100]),
         }
     }
 

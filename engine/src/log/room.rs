@@ -46,6 +46,10 @@ pub(crate) struct Pressure {
     pub checkpoints: Cell<u64>,
     /// The newest operation when the store was last found full: nothing can have come back before another one.
     pub full_at: Cell<u64>,
+    /// Jobs that the cleaner brought to their end.
+    pub cleaned: Cell<u64>,
+    /// How many checkpoints there were when the cleaner last looked for work in vain.
+    pub nothing_to_clean: Cell<Option<u64>>,
     pub wake: Notify,
 }
 
@@ -70,6 +74,10 @@ pub(crate) struct Free {
     pub reserve: u64,
     /// Cost of the batch that is not sealed yet.
     pub pending: u64,
+    /// The reserve, in slots.
+    pub reserve_slots: u64,
+    /// Free slots that the cleaner may fill now: not those of pages and recovery.
+    pub cleaning_slots: u64,
 }
 
 impl Free {
@@ -95,6 +103,7 @@ impl Room {
     pub(crate) async fn admit(&self, blocks: u64) -> Result<(), VolumeError> {
         let health = &self.log.shared.health;
         let mut checkpoints_seen = None;
+        let mut cleaned_seen = 0;
         loop {
             let progress = health.progress().notified();
             health.check()?;
@@ -108,10 +117,22 @@ impl Room {
                 return Ok(());
             }
             // What is dead may come back: a slot freed now is usable after this checkpoint and one more.
+            if self.pressure.cleaned.get() != cleaned_seen {
+                cleaned_seen = self.pressure.cleaned.get();
+                checkpoints_seen = None;
+            }
+            let first = checkpoints_seen.is_none();
+            if first {
+                // What the cleaner said before anybody waited does not count.
+                self.pressure.nothing_to_clean.set(None);
+            }
             let seen = *checkpoints_seen.get_or_insert(self.pressure.checkpoints.get());
             let tried = self.pressure.checkpoints.get() - seen;
             let published = self.log.published().0;
-            let hopeless = tried >= CHECKPOINTS_TO_FREE || self.pressure.full_at.get() == published;
+            // The cleaner has to have looked again: each checkpoint brings the fold up to date, and with it new victims.
+            let cleaned_all = self.pressure.nothing_to_clean.get() == Some(self.pressure.checkpoints.get());
+            let tried_all = tried >= CHECKPOINTS_TO_FREE && cleaned_all;
+            let hopeless = tried_all || self.pressure.full_at.get() == published;
             if self.policy == FullPolicy::Error && hopeless {
                 self.pressure.full_at.set(published);
                 return Err(VolumeError::NoSpace { needed_blocks: cost, free_blocks: free.available() });
@@ -120,6 +141,9 @@ impl Room {
                 self.pressure.ask_checkpoint();
             }
             let _held = Held::new(&self.pressure);
+            if first || tried >= CHECKPOINTS_TO_FREE {
+                self.pressure.wake.notify_all();
+            }
             progress.await;
         }
     }
@@ -184,9 +208,17 @@ impl Room {
         let blob = 8 + shared.segments.slot_count() / 256;
         let pages = 2 * (leaves + self.pressure.dirty_nodes.get() + blob + 16);
         let short = pages.saturating_sub(self.pages.available());
-        // One slot for the segment that a recovery begins, one for what it publishes again.
-        let reserve_slots = short.div_ceil(segment_blocks) + 2;
-        Free { usable: slots * per_slot + open, reserve: reserve_slots * per_slot, pending }
+        // What the cleaner fills before it empties others.
+        let cleaning = (shared.segments.slot_count() / 16).clamp(1, CLEANING_SLOTS);
+        let kept = short.div_ceil(segment_blocks) + RECOVERY_SLOTS;
+        let reserve_slots = kept + cleaning;
+        Free {
+            usable: slots * per_slot + open,
+            reserve: reserve_slots * per_slot,
+            pending,
+            reserve_slots,
+            cleaning_slots: shared.segments.free_slots().saturating_sub(kept),
+        }
     }
 
     /// Whether arena and overlay take one more operation; if not, starts what makes room.
@@ -218,6 +250,12 @@ fn cost(blocks: u64) -> u64 {
 
 /// Checkpoints after which everything that was dead is usable again.
 const CHECKPOINTS_TO_FREE: u64 = 3;
+
+/// Slots kept back for the segment that a recovery begins, and for what it publishes again.
+const RECOVERY_SLOTS: u64 = 2;
+
+/// Slots kept back for the cleaner: in a small store fewer.
+const CLEANING_SLOTS: u64 = 3;
 
 /// Counts a writer as held while it lives.
 struct Held<'a>(&'a Pressure);

@@ -36,6 +36,7 @@ impl Tree {
         Tree { kind, owner, root: root.map(Child::Stored), dirty: 0 }
     }
 
+    #[cfg(test)]
     pub async fn get(&self, pages: &Pages, key: u64) -> Result<Option<Vec<u8>>, PageError> {
         let Some((leaf, _)) = self.leaf(pages, key).await? else { return Ok(None) };
         let found = leaf.rank(key).checked_sub(1).filter(|index| leaf.key(*index) == key);
@@ -55,6 +56,26 @@ impl Tree {
             at = high;
         }
         Ok(found)
+    }
+
+    /// The entries whose keys are in `[from, to)`.
+    pub async fn range(&self, pages: &Pages, from: u64, to: u64) -> Result<Vec<(u64, Vec<u8>)>, PageError> {
+        let mut found = Vec::new();
+        let mut at = from;
+        while let Some((leaf, high)) = self.leaf(pages, at).await? {
+            let entries = (0..leaf.len()).filter(|index| (at..to).contains(&leaf.key(*index)));
+            found.extend(entries.map(|index| (leaf.key(index), leaf.value(index).to_vec())));
+            if high >= to {
+                break;
+            }
+            at = high;
+        }
+        Ok(found)
+    }
+
+    /// Whether it holds nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.root.is_none()
     }
 
     /// Sets and removes values. `changes` are sorted by key, each key once, and below `u64::MAX`.

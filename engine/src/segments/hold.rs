@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use treering_format::units::{LogAddress, SegmentId};
+use treering_format::units::{ContainerId, LogAddress, SegmentId};
 
+use super::bits::{self, Held, Piece};
 use super::{LiveBits, Segments};
 use crate::map::{Tree, Visited};
 use crate::pages::{PageError, PageSet, Pages};
@@ -12,27 +13,37 @@ pub(crate) struct FrozenSegments {
     pub tree: Tree,
     segment_blocks: u32,
     /// What the tree does not have yet.
-    in_memory: BTreeMap<SegmentId, LiveBits>,
-    with_slot: BTreeSet<SegmentId>,
+    in_memory: BTreeMap<SegmentId, Held>,
+    slots: Slots,
+}
+
+/// What has a slot, with the count of live blocks that need it if it is known.
+struct Slots {
+    segments: BTreeMap<SegmentId, Option<u32>>,
+    containers: BTreeMap<ContainerId, Option<u32>>,
 }
 
 /// All of it, read.
 pub(crate) struct Table {
     segment_blocks: u32,
     pub live: BTreeMap<SegmentId, LiveBits>,
-    with_slot: BTreeSet<SegmentId>,
+    pieces: BTreeMap<SegmentId, Vec<Piece>>,
+    slots: Slots,
 }
 
 impl Segments {
     /// The caller has the fold's turn.
     pub(crate) fn frozen(&self) -> FrozenSegments {
         let state = self.0.borrow();
-        let dirty = state.live.iter().filter(|(_, live)| live.dirty);
+        let dirty = state.live.iter().filter(|(_, held)| held.dirty);
+        let all = state.counted_to == u64::MAX;
+        let segments = state.by_segment.iter().map(|(id, s)| (*id, (id.0 < state.counted_to).then_some(s.live)));
+        let containers = state.containers.iter().map(|(id, container)| (*id, all.then_some(container.live)));
         FrozenSegments {
             tree: state.tree.clone(),
             segment_blocks: state.segment_blocks,
-            in_memory: dirty.map(|(id, live)| (*id, live.bits.clone())).collect(),
-            with_slot: state.by_segment.keys().copied().collect(),
+            in_memory: dirty.map(|(id, held)| (*id, held.clone())).collect(),
+            slots: Slots { segments: segments.collect(), containers: containers.collect() },
         }
     }
 }
@@ -40,8 +51,8 @@ impl Segments {
 impl FrozenSegments {
     /// Reads the liveness tree from disk, all of it. `seen` gets its pages, and the answer has what cannot be read.
     pub(crate) async fn read(self, pages: &Pages, seen: &mut PageSet) -> (Table, Vec<PageError>) {
-        let FrozenSegments { tree, segment_blocks, in_memory, with_slot } = self;
-        let mut table = Table { segment_blocks, live: BTreeMap::new(), with_slot };
+        let FrozenSegments { tree, segment_blocks, in_memory, slots } = self;
+        let mut all: BTreeMap<SegmentId, Held> = BTreeMap::new();
         let mut wrong = Vec::new();
         let mut leaves = tree.leaves(true);
         loop {
@@ -53,29 +64,82 @@ impl FrozenSegments {
                 match visited {
                     Visited::Unreadable { error, .. } => wrong.push(error),
                     Visited::Leaf { page, .. } => {
-                        let entries = (0..page.len()).map(|index| (page.key(index), page.value(index)));
-                        entries.for_each(|(key, value)| wrong.extend(table.take(key, value).err()));
+                        for (key, value) in (0..page.len()).map(|index| (page.key(index), page.value(index))) {
+                            let held = all.entry(bits::segment_of(key)).or_insert_with(|| Held::empty(segment_blocks));
+                            wrong.extend(held.add(key, value, segment_blocks).err());
+                        }
                     }
                 }
             }
         }
-        table.live.extend(in_memory);
-        table.live.retain(|_, bits| !bits.is_empty());
+        all.extend(in_memory);
+        let mut table = Table { segment_blocks, live: BTreeMap::new(), pieces: BTreeMap::new(), slots };
+        for (id, held) in all {
+            if !held.bits.is_empty() {
+                table.live.insert(id, held.bits);
+            }
+            if !held.pieces.is_empty() {
+                table.pieces.insert(id, held.pieces);
+            }
+        }
         (table, wrong)
     }
 }
 
 impl Table {
-    fn take(&mut self, key: u64, value: &[u8]) -> Result<(), PageError> {
-        let damaged = |what| PageError::value_damaged("liveness", key, what);
-        let bits = LiveBits::decode(value, self.segment_blocks).map_err(damaged)?;
-        self.live.insert(SegmentId(key), bits);
-        Ok(())
-    }
-
     /// Whether stored blocks have a place.
     pub(crate) fn holds(&self, first: LogAddress, count: u32) -> bool {
-        let inside = u64::from(first.block()) + u64::from(count) <= u64::from(self.segment_blocks);
-        inside && self.with_slot.contains(&first.segment())
+        let end = u64::from(first.block()) + u64::from(count);
+        let pieces = self.pieces.get(&first.segment()).map_or(&[][..], |pieces| pieces);
+        let placed = |block| pieces.iter().any(|piece| self.has_slot(piece) && piece.placed.get(block));
+        end <= u64::from(self.segment_blocks)
+            && (self.slots.segments.contains_key(&first.segment()) || (first.block()..end as u32).all(placed))
+    }
+
+    fn has_slot(&self, piece: &Piece) -> bool {
+        self.slots.containers.contains_key(&piece.container)
+    }
+
+    /// What pieces, containers and slots say of each other that cannot all be true.
+    pub(crate) fn contradictions(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut used: BTreeMap<ContainerId, BTreeSet<u32>> = BTreeMap::new();
+        let mut live: BTreeMap<ContainerId, u32> = BTreeMap::new();
+        let none = LiveBits::empty(self.segment_blocks);
+        for (id, pieces) in &self.pieces {
+            let bits = self.live.get(id).unwrap_or(&none);
+            for piece in pieces {
+                let blocks = used.entry(piece.container).or_default();
+                if (0..piece.placed.count()).any(|n| !blocks.insert(piece.base + n)) {
+                    wrong.push(format!("part {} of segment {id} shares blocks of its container", piece.part));
+                }
+                let living = bits.and(&piece.placed).count();
+                *live.entry(piece.container).or_default() += living;
+                if living > 0 && !self.has_slot(piece) {
+                    wrong.push(format!("part {} of segment {id} lies in a container without a slot", piece.part));
+                }
+            }
+        }
+        let segments: BTreeSet<SegmentId> = self.live.keys().chain(self.slots.segments.keys()).copied().collect();
+        for id in segments {
+            let pieces = self.pieces.get(&id).into_iter().flatten();
+            let bits = self.live.get(&id).unwrap_or(&none).clone();
+            let unplaced = pieces.fold(bits, |left, piece| left.minus(&piece.placed)).count();
+            match self.slots.segments.get(&id) {
+                None if unplaced > 0 => wrong.push(format!("{unplaced} live blocks of segment {id} lie in no slot")),
+                Some(Some(counted)) if *counted != unplaced => {
+                    wrong.push(format!("segment {id}: {counted} blocks are counted as live, {unplaced} are"))
+                }
+                _ => {}
+            }
+        }
+        for (id, counted) in &self.slots.containers {
+            let found = live.get(id).copied().unwrap_or(0);
+            if counted.is_some_and(|counted| counted != found) {
+                let counted = counted.unwrap_or_default();
+                wrong.push(format!("container {id}: {counted} blocks are counted as live, {found} are"));
+            }
+        }
+        wrong
     }
 }

@@ -25,6 +25,27 @@ impl LiveBits {
         was
     }
 
+    /// How many bits below this block are set.
+    pub(crate) fn rank(&self, block: u32) -> u32 {
+        let (word, bit) = (block as usize / 64, block % 64);
+        let whole: u32 = self.words[..word].iter().map(|w| w.count_ones()).sum();
+        whole + self.words.get(word).map_or(0, |w| (w & ((1u64 << bit) - 1)).count_ones())
+    }
+
+    pub(crate) fn and(&self, other: &LiveBits) -> LiveBits {
+        self.with(other, |a, b| a & b)
+    }
+
+    /// What is set here and not there.
+    pub(crate) fn minus(&self, other: &LiveBits) -> LiveBits {
+        self.with(other, |a, b| a & !b)
+    }
+
+    fn with(&self, other: &LiveBits, word: impl Fn(u64, u64) -> u64) -> LiveBits {
+        let words = self.words.iter().zip(&other.words).map(|(a, b)| word(*a, *b)).collect();
+        LiveBits { words, blocks: self.blocks }
+    }
+
     /// False past the segment's end.
     pub(crate) fn get(&self, block: u32) -> bool {
         block < self.blocks && self.words[block as usize / 64] >> (block % 64) & 1 == 1

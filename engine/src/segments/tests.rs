@@ -9,8 +9,11 @@ use treering_io::sim::Host;
 use treering_io::{Direct, FileOptions};
 
 use super::*;
+use crate::log::Frontier;
 use crate::map::TreeKind;
-use crate::pages::PageSet;
+use crate::pages::{PageSet, Pages};
+
+mod moves;
 
 const SLOTS: u64 = 12;
 const BLOCKS: u32 = 64;
@@ -52,7 +55,7 @@ async fn history(io: &treering_io::Io, steps: Vec<Step>) -> Result<(), TestCaseE
     let pages = Pages::new(io.clone(), file, 1 << 20, BLOCKS, 1 << 20);
     let free = Slot { state: SlotState::Free, written: false };
     let tree = Tree::empty(TreeKind::Liveness, 0);
-    let table = Segments::load(BLOCKS, vec![free; SLOTS as usize], tree, RecordSequence(0));
+    let table = Segments::load(BLOCKS, vec![free; SLOTS as usize], tree, RecordSequence(0), ContainerId(1));
     let mut live: BTreeMap<SegmentId, (SlotIndex, BTreeSet<u32>)> = BTreeMap::new();
     // Slots whose segment died, with the checkpoint that freed them and the segment.
     let mut freed: BTreeMap<SlotIndex, (u64, SegmentId)> = BTreeMap::new();
@@ -98,13 +101,16 @@ async fn history(io: &treering_io::Io, steps: Vec<Step>) -> Result<(), TestCaseE
                     freed.insert(slot, (checkpoint, id));
                 }
                 // A read may still be on its way to it.
-                for (slot, (_, id)) in &freed {
-                    prop_assert_eq!(table.locate(*id), Some(*slot));
+                for (slot, (_, id)) in freed.iter().filter(|(_, (since, _))| *since == checkpoint) {
+                    let place = table.place_now(LogAddress::new(*id, 1), 1);
+                    prop_assert!(matches!(place, Some(Place::Slot(found)) if found == *slot));
                 }
                 table.checkpoint_durable(CheckpointSequence(checkpoint), false);
-                for (_, (_, id)) in freed.extract_if(.., |_, (since, _)| *since < checkpoint) {
-                    prop_assert_eq!(table.locate(id), None);
+                for (_, id) in freed.values() {
+                    let place = table.place(&pages, LogAddress::new(*id, 1), 1).await.expect("no page is damaged");
+                    prop_assert!(matches!(place, Place::Nowhere));
                 }
+                freed.retain(|_, (since, _)| *since == checkpoint);
             }
         }
         prop_assert_eq!(table.free_slots(), SLOTS - (live.len() + freed.len()) as u64);

@@ -1,6 +1,6 @@
-//! Background work of an open store: folding, checkpoints and sweeps when they are due, records that grow old, slots zero-written
-//! and arena touched ahead, the attestation of what is durable, and the removal of what has expired. Each loop ends when the
-//! store fails; all end when the last handle goes.
+//! Background work of an open store: folding, checkpoints, sweeps and cleaning when they are due, records that grow old, slots
+//! zero-written and arena touched ahead, the attestation of what is durable, and the removal of what has expired. Each loop ends
+//! when the store fails; all end when the last handle goes.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,11 +24,13 @@ const ZERO_BYTES: u64 = 1 << 20;
 pub(crate) fn start(core: &Rc<Core>) -> Vec<Task<()>> {
     let io = core.disk.io();
     let (fold, age, ahead, attest) = (Rc::clone(core), Rc::clone(core), Rc::clone(core), Rc::clone(core));
+    let clean = Rc::clone(core);
     let log = core.log.clone();
     let expire = Store { core: Rc::clone(core), _background: Rc::default() };
     vec![
         io.spawn(async move { log.touch_ahead().await }),
         io.spawn(async move { fold.keep_folding().await }),
+        io.spawn(async move { clean.keep_cleaning().await }),
         io.spawn(async move { age.log.keep_moving().await }),
         io.spawn(async move { ahead.keep_zeroed_ahead().await }),
         io.spawn(async move { attest.keep_attesting().await }),

@@ -12,7 +12,7 @@ use treering_format::checkpoint::{Checkpoint, CheckpointHeader};
 use treering_format::node::NodeRef;
 use treering_format::superblock::{CheckpointRef, MountEntry};
 use treering_format::units::{
-    CheckpointSequence, ContainerId, DotId, LineId, OrderNumber, RecordSequence, SnapshotId, VersionId, VolumeId,
+    CheckpointSequence, DotId, LineId, OrderNumber, RecordSequence, SnapshotId, VersionId, VolumeId,
 };
 use treering_io::{Buffer, Durability, WriteBuffer};
 
@@ -148,7 +148,7 @@ impl Core {
                 catalog_mirror_root,
                 next_version: VersionId(next.version),
                 next_snapshot: SnapshotId(next.snapshot),
-                next_container: ContainerId(1),
+                next_container: self.segments.next_container(),
             }
         };
         let blob = Checkpoint { header, slots: self.segments.freeze(sequence), page_maps }.encode();

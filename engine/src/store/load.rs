@@ -90,8 +90,13 @@ async fn load(
     );
     pages.load(checkpoint.page_maps.clone());
     let liveness = Tree::open(TreeKind::Liveness, 0, header.liveness_root);
-    let segments =
-        Segments::load(geometry.segment_blocks, checkpoint.slots.clone(), liveness.clone(), reference.fold_sequence);
+    let segments = Segments::load(
+        geometry.segment_blocks,
+        checkpoint.slots.clone(),
+        liveness.clone(),
+        reference.fold_sequence,
+        header.next_container,
+    );
     let mut catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root);
     let catalog_mirror = Tree::open(TreeKind::Catalog, 0, header.catalog_mirror_root);
     let scanned = match catalog_tree.scan(&pages, 0, usize::MAX).await {

@@ -24,6 +24,7 @@ use super::{Core, Store, background};
 use crate::cache::DataCache;
 use crate::canary::{self, Canary};
 use crate::catalog::{Catalog, NextIds};
+use crate::cleaner::Cleaner;
 use crate::disk::{BLOCK, Disk, Geometry};
 use crate::error::StoreError;
 use crate::fold::{self, Fold};
@@ -306,6 +307,7 @@ fn assemble(
         catalog_mirror: RefCell::new(loaded.catalog_mirror),
         fold: RefCell::new(Fold { reached, reached_bytes: 0, cuts }),
         fold_turn: Turn::new(),
+        cleaner: Cleaner::default(),
         verbs_turn: Turn::new(),
         holds: Holds::default(),
         checkpoint_bytes: Cell::new(0),

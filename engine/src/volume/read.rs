@@ -18,7 +18,8 @@ use crate::compress::expand;
 use crate::disk::BLOCK;
 use crate::error::VolumeError;
 use crate::map;
-use crate::overlay::Place;
+use crate::overlay;
+use crate::segments::{Place, Spot};
 use crate::store::Core;
 use crate::versions::Source;
 
@@ -86,15 +87,15 @@ impl Core {
         };
         for piece in pieces {
             match piece.place {
-                Place::Blank { .. } => {
+                overlay::Place::Blank { .. } => {
                     into.get_or_insert_with(|| Buffer::with_len(bytes))[span(piece.block, piece.count)].fill(0);
                 }
-                Place::Arena { position } => {
+                overlay::Place::Arena { position } => {
                     let target =
                         &mut into.get_or_insert_with(|| Buffer::with_len(bytes))[span(piece.block, piece.count)];
                     assert!(self.log.read_resident(position, target), "unsealed payload is in the arena");
                 }
-                Place::Log { extent, offset, position } => {
+                overlay::Place::Log { extent, offset, position } => {
                     if position != crate::overlay::NOT_IN_ARENA {
                         let target =
                             &mut into.get_or_insert_with(|| Buffer::with_len(bytes))[span(piece.block, piece.count)];
@@ -323,14 +324,24 @@ impl Core {
         blocks: u64,
         verify: impl Fn(&Buffer) -> Result<(), Mismatch>,
     ) -> Result<Buffer, VolumeError> {
-        let inside = u64::from(address.block()) + blocks <= u64::from(self.disk.geometry().segment_blocks);
-        let Some(slot) = self.segments.locate(address.segment()).filter(|_| inside) else {
-            let what = format!("the map names {blocks} blocks at {address}, and no slot holds them");
-            return Err(VolumeError::Damaged { block, what });
+        let place = match self.segments.place_now(address, blocks as u32) {
+            Some(place) => place,
+            None => {
+                let found = self.segments.place(&self.pages, address, blocks as u32).await;
+                found.map_err(|e| VolumeError::Damaged { block, what: e.to_string() })?
+            }
         };
         let mut wrong = String::new();
         for _ in 0..2 {
-            match self.disk.read(slot, address.block(), blocks).await {
+            let read = match &place {
+                Place::Slot(slot) => self.disk.read(*slot, address.block(), blocks).await,
+                Place::Moved(spots) => self.read_spots(spots).await,
+                Place::Nowhere => {
+                    let what = format!("the map names {blocks} blocks at {address}, and no slot holds them");
+                    return Err(VolumeError::Damaged { block, what });
+                }
+            };
+            match read {
                 Ok(buffer) if canary::is(Canary::ChecksumIgnored) => return Ok(buffer),
                 Ok(buffer) => match verify(&buffer) {
                     Ok(()) => return Ok(buffer),
@@ -348,6 +359,23 @@ impl Core {
         }
         tracing::error!("block {block} of a volume cannot be read: {wrong}");
         Err(VolumeError::Damaged { block, what: wrong })
+    }
+
+    /// Reads what was moved, at all its places at once.
+    async fn read_spots(&self, spots: &[Spot]) -> std::io::Result<Buffer> {
+        if let [spot] = spots {
+            return self.disk.read(spot.slot, spot.block, u64::from(spot.count)).await;
+        }
+        let reads = spots.iter().map(|spot| self.disk.read(spot.slot, spot.block, u64::from(spot.count)));
+        let blocks: u64 = spots.iter().map(|spot| u64::from(spot.count)).sum();
+        let mut whole = Buffer::with_len((blocks * BLOCK) as usize);
+        let mut at = 0;
+        for part in join_all(reads).await {
+            let part = part?;
+            whole[at..at + part.len()].copy_from_slice(&part);
+            at += part.len();
+        }
+        Ok(whole)
     }
 }
 

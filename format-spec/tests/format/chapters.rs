@@ -15,6 +15,7 @@ fn layout_tables_have_no_gap_and_end_where_the_structures_do() {
     let volume = sample::volume_entry();
     assert_eq!(tables("superblock.md"), [BLOCK_BYTES, 64, 56, 24]);
     assert_eq!(tables("segment.md"), [BLOCK_BYTES, BLOCK_BYTES]);
+    assert_eq!(tables("container.md"), [BLOCK_BYTES, 40, 24]);
     assert_eq!(tables("record.md"), [RECORD_HEADER_BYTES]);
     assert_eq!(tables("checkpoint.md"), [CHECKPOINT_HEADER_BYTES]);
     let version = sample::version_entry();

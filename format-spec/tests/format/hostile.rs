@@ -5,6 +5,7 @@ use crate::sample;
 use proptest::prelude::*;
 use treering_format::catalog::{CatalogKey, DotEntry, LineEntry, SnapshotEntry, VersionEntry, VolumeEntry};
 use treering_format::checkpoint::Checkpoint;
+use treering_format::container::ContainerHeader;
 use treering_format::record::{Lz4Prefix, RECORD_HEADER_BYTES, Record};
 use treering_format::segment::{SegmentFooter, SegmentHeader};
 use treering_format::superblock::Superblock;
@@ -82,6 +83,14 @@ fn segment_footer_with_any_flipped_bit_is_refused() {
 }
 
 #[test]
+fn container_with_any_flipped_bit_is_refused() {
+    let mut header = sample::container_header();
+    let (block, directory) = header.encode(&sample::container_pieces());
+    every_flipped_bit_is_refused(&block, BLOCK_BYTES, ContainerHeader::decode);
+    every_flipped_bit_is_refused(&directory, header.directory_bytes as usize, |bytes| header.directory(bytes));
+}
+
+#[test]
 fn record_with_any_flipped_bit_in_header_or_descriptors_is_refused() {
     let bytes = sample_record();
     let covered = Record::peek(&bytes).unwrap().header_bytes as usize;
@@ -152,6 +161,27 @@ proptest! {
         checksum_again(&mut bytes);
         if let Ok(header) = SegmentHeader::decode(&bytes) {
             prop_assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
+        }
+    }
+
+    #[test]
+    fn damaged_container_with_a_right_checksum_never_panics(
+        first in damage(104),
+        then in damage(160),
+    ) {
+        let (block, mut directory) = sample::container_header().encode(&sample::container_pieces());
+        let mut block = block.to_vec();
+        apply(&mut block, &first);
+        apply(&mut directory, &then);
+        let bytes = (block[64..68].try_into().map(u32::from_le_bytes).unwrap() as usize).min(directory.len());
+        block[68..72].copy_from_slice(&checksum(&directory[..bytes]).to_le_bytes());
+        checksum_again(&mut block);
+        if let Ok(header) = ContainerHeader::decode(&block)
+            && let Ok(pieces) = header.directory(&directory)
+        {
+            let mut again = header;
+            let (_, written) = again.encode(&pieces);
+            prop_assert_eq!(again.directory(&written), Ok(pieces));
         }
     }
 

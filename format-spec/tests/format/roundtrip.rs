@@ -4,6 +4,7 @@ use crate::sample;
 use proptest::prelude::*;
 use treering_format::catalog::{CatalogKey, DotEntry, LineEntry, SnapshotEntry, VersionEntry, VolumeEntry, valid_name};
 use treering_format::checkpoint::Checkpoint;
+use treering_format::container::ContainerHeader;
 use treering_format::record::{
     DELETE_MAX, Descriptor, Lz4Prefix, RECORD_HEADER_BYTES, Record, SNAPSHOT_VOLUMES_MAX, SnapshotCut, SnapshotDot,
 };
@@ -50,6 +51,17 @@ fn segment_footer_gives_back_every_record_of_its_body() {
     assert_eq!(trailer, footer);
     let found = trailer.body(&blocks).unwrap();
     assert_eq!(SegmentFooter::iterate(found).collect::<Vec<_>>(), records);
+}
+
+#[test]
+fn container_gives_back_its_pieces() {
+    let pieces = sample::container_pieces();
+    let mut header = sample::container_header();
+    let (block, directory) = header.encode(&pieces);
+    assert_eq!(ContainerHeader::decode(&block), Ok(header));
+    assert_eq!(header.directory_block, 13);
+    assert_eq!(directory.len(), header.directory_blocks() as usize * BLOCK_BYTES);
+    assert_eq!(header.directory(&directory), Ok(pieces));
 }
 
 #[test]

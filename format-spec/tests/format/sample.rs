@@ -4,6 +4,7 @@ use treering_format::catalog::{
     CatalogKey, DotEntry, LineEntry, SnapshotEntry, VersionEntry, VersionState, VolumeEntry,
 };
 use treering_format::checkpoint::{Checkpoint, CheckpointHeader, PageMap, Slot, SlotState};
+use treering_format::container::{ContainerHeader, ContainerPiece, Survivor};
 use treering_format::node::{
     ChecksumList, ExtentContent, ExtentEntry, Node, NodeHeader, NodeRef, NodeWriter, TreeKind,
 };
@@ -94,6 +95,37 @@ pub fn segment_footer() -> SegmentFooter {
         next_segment: SegmentId(418),
         next_slot: Some(SlotIndex(24)),
     }
+}
+
+pub fn container_header() -> ContainerHeader {
+    ContainerHeader {
+        store_id: STORE,
+        container: ContainerId(71),
+        slot: SlotIndex(25),
+        generation: 2,
+        data_blocks: 12,
+        created_ns: 1_700_000_000_123_456_789,
+        ..ContainerHeader::default()
+    }
+}
+
+/// Of two segments; raw runs and a compressed extent, and blocks of the container that no piece names.
+pub fn container_pieces() -> Vec<ContainerPiece> {
+    let survivor = |first, count: u16, encoding, extent_blocks, checksums| Survivor {
+        first,
+        count,
+        encoding,
+        extent_blocks,
+        line: LineId(4),
+        block: BlockIndex(1 << 33 | u64::from(first)),
+        checksums,
+    };
+    let raw = |first, count: u16| survivor(first, count, Encoding::Raw, count, (0..count).map(u32::from).collect());
+    let piece = |segment, part, base, survivors| ContainerPiece { segment, part, base, salt: [0; 16], survivors };
+    vec![
+        piece(SegmentId(417), 1, 1, vec![raw(2, 3), survivor(9, 2, Encoding::Lz4, 16, vec![0xfeed_f00d])]),
+        piece(SegmentId(409), 4, 8, vec![raw(8191, 1)]),
+    ]
 }
 
 pub fn record_header() -> RecordHeader {

@@ -3,6 +3,7 @@
 use treering_format::BLOCK_BYTES;
 use treering_format::catalog::{DotEntry, LineEntry, SnapshotEntry, VersionEntry, VolumeEntry};
 use treering_format::checkpoint::Checkpoint;
+use treering_format::container::{ContainerHeader, ContainerPiece};
 use treering_format::node::{Node, NodeWriter};
 use treering_format::record::{Descriptor, Record};
 use treering_format::segment::{SegmentFooter, SegmentHeader};
@@ -53,6 +54,16 @@ pub const VECTORS: &[Whole] = &[
             let records: Vec<Record> = SegmentFooter::iterate(body).map(Result::unwrap).collect();
             assert_eq!(records.len(), trailer.record_count as usize);
             trailer.encode(&records.iter().flat_map(record_again).collect::<Vec<u8>>())
+        },
+    },
+    Whole {
+        name: "container.bin",
+        make: || container_bytes(&mut sample::container_header(), &sample::container_pieces()),
+        again: |bytes| {
+            let mut header = ContainerHeader::decode(bytes).unwrap();
+            let pieces = header.directory(&bytes[BLOCK_BYTES..]).unwrap();
+            assert_eq!(pieces, sample::container_pieces());
+            container_bytes(&mut header, &pieces)
         },
     },
     Whole {
@@ -202,4 +213,10 @@ fn node_again(bytes: &[u8]) -> Vec<u8> {
 fn padded(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
     bytes
+}
+
+/// Block 0 and the directory, without the survivors between them.
+fn container_bytes(header: &mut ContainerHeader, pieces: &[ContainerPiece]) -> Vec<u8> {
+    let (block, directory) = header.encode(pieces);
+    [&block[..], &directory].concat()
 }
