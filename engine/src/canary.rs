@@ -54,6 +54,8 @@ pub enum Canary {
     SegmentFreedAheadOfFold,
     /// What was moved is looked for in a container that is not written yet.
     InstallBeforeWritten,
+    /// What lives in a container is what was copied, less what dies from then on, whatever the bits say.
+    CountsKeptAsDeltas,
 }
 
 #[cfg(feature = "canary")]

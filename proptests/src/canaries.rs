@@ -32,6 +32,7 @@ fn birds() -> Vec<Bird> {
     let sound = How { temper: Some(Temper::Sound), ..How::default() };
     let bird = |broken, rule, how: &How| Bird { name: "", broken: Some(broken), rule, how: how.clone() };
     let history = How { history: true, ..sound.clone() };
+    let ageing = How { ageing: true, ..sound.clone() };
     let lying = How { temper: Some(Temper::LyingWrites), ..How::default() };
     vec![
         bird(Canary::FlushWithoutSync, "O1: a replied flush survives", &sound),
@@ -55,10 +56,17 @@ fn birds() -> Vec<Bird> {
         bird(Canary::CutWhenWritten, "a snapshot shows what was published before it", &history),
         bird(Canary::PinForgotten, "what a check looks at is not given out", &history),
         bird(Canary::CutPerVolume, "all volumes of a snapshot are of one instant", &history),
-        bird(Canary::ContainerForgetsOwn, "a container lives as long as one of its pieces", &sound),
-        bird(Canary::CleanerAheadOfFold, "only what the fold has passed is moved", &sound),
-        bird(Canary::SegmentFreedAheadOfFold, "only what the fold has passed is freed", &sound),
-        bird(Canary::InstallBeforeWritten, "what is moved is written before it is looked for", &sound),
+        bird(
+            Canary::SlotReusedAtOnce,
+            "O4, while slots are cleaned: none is reused while a checkpoint needs it",
+            &ageing,
+        ),
+        bird(Canary::SlotReusedAfterOne, "O4, while slots are cleaned: two checkpoints need it no more", &ageing),
+        bird(Canary::ContainerForgetsOwn, "a container lives as long as one of its pieces", &ageing),
+        bird(Canary::CleanerAheadOfFold, "only what the fold has passed is moved", &ageing),
+        bird(Canary::SegmentFreedAheadOfFold, "only what the fold has passed is freed", &ageing),
+        bird(Canary::InstallBeforeWritten, "what is moved is written before it is looked for", &ageing),
+        bird(Canary::CountsKeptAsDeltas, "counts are taken from the bits", &ageing),
         Bird {
             name: "LyingSync",
             broken: None,

@@ -35,6 +35,8 @@ pub struct How {
     pub temper: Option<Temper>,
     /// Every seed makes history, and much of it.
     pub history: bool,
+    /// Every seed overwrites here and there, so that slots are cleaned.
+    pub ageing: bool,
     pub trace: bool,
     /// The disk acknowledges syncs and does nothing: every such run should fail.
     pub lying_sync: bool,
@@ -81,6 +83,7 @@ pub fn run(seed: u64, how: &How) -> (Result<(), Broken>, Coverage) {
         None => Scenario::draw(&mut random, how.operations),
     };
     let scenario = if how.history { scenario.historic() } else { scenario };
+    let scenario = if how.ageing { scenario.ageing(&mut random) } else { scenario };
     let host = Host::new(seed);
     let world = Rc::new(World::new(host, scenario.temper, how.trace));
     world.note(|| format!("{scenario:?}"));

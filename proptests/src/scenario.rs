@@ -129,7 +129,7 @@ impl Scenario {
     }
 
     /// Much data, written over in small pieces here and there: no segment dies whole, and the cleaner has to work.
-    fn ageing(self, random: &mut Random) -> Scenario {
+    pub fn ageing(self, random: &mut Random) -> Scenario {
         Scenario {
             segment_blocks: 64,
             slots: random.between(20, 40),

@@ -70,9 +70,10 @@ impl Segments {
             return Vec::new();
         }
         let ahead = canary::is(Canary::CleanerAheadOfFold);
+        let end = if ahead { SegmentId(u64::MAX) } else { fold.next.segment() };
         let folded = |s: &super::Segment| s.last_record.is_some_and(|last| last <= fold.sequence || ahead);
         let wanted = |count: u32| count > 0 && count <= live;
-        let segments = state.by_segment.range(..fold.next.segment()).filter(|(_, s)| folded(s) && wanted(s.live));
+        let segments = state.by_segment.range(..end).filter(|(_, s)| folded(s) && wanted(s.live));
         let segments = segments.map(|(id, s)| Candidate { source: Source::Segment(*id), live: s.live, written: *id });
         let containers = state.containers.iter().filter(|(_, c)| wanted(c.live)).map(|(id, c)| Candidate {
             source: Source::Container(*id),

@@ -48,7 +48,8 @@ impl State {
         let ahead = canary::is(Canary::SegmentFreedAheadOfFold);
         // The segment that the log goes on from is where a replay from this checkpoint begins: it stays.
         let done = |s: &Segment| s.last_record.is_some_and(|last| last <= fold.sequence || ahead);
-        let end = SegmentId(self.counted_to.min(fold.next.segment().0));
+        let next = if ahead { u64::MAX } else { fold.next.segment().0 };
+        let end = SegmentId(self.counted_to.min(next));
         let dead = self.by_segment.range(..end).filter(|(_, s)| s.live == 0 && done(s));
         let dead: Vec<SegmentId> = dead.map(|(id, _)| *id).collect();
         for id in &dead {
