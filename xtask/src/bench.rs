@@ -14,7 +14,7 @@ pub fn run(mut arguments: Arguments) -> Result<bool> {
         None => bail!("which bench? there are: {}", BENCHES.join(", ")),
     };
     if !succeeds(cargo(&["build", "--quiet", "--release", "--package", "treering"]))?
-        || !succeeds(cargo(&["build", "--quiet", "--release", "--package", "treering-benches", "--bin", "peers"]))?
+        || !succeeds(cargo(&["build", "--quiet", "--release", "--package", "treering-benches", "--bins"]))?
     {
         return Ok(false);
     }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ cargo xtask bench history [--quick] [--case NAME]...
   --quick       small stores, few snapshots, nothing written: to see that it works, not how fast it is
   --case NAME   only these cases (the name is in brackets below)
 
-A full run writes benches/results/DATE-history.md and .json. Scratch is TREERING_BENCH_SCRATCH (default /var/tmp/treering-bench):
+A full run writes benches/results/DATE-history.md and .json, beside what other cases of the same day are in them. Scratch is TREERING_BENCH_SCRATCH (default /var/tmp/treering-bench):
 some 55 GiB of a disk that nothing else uses. Run it alone, as root.
 ";
 
@@ -42,24 +43,41 @@ fn bench() -> Result<()> {
         .map_or_else(|| PathBuf::from("/var/tmp/treering-bench"), PathBuf::from);
     fs::create_dir_all(&root).with_context(|| format!("making {}", root.display()))?;
     let scratch = tempfile::tempdir_in(&root)?;
-    let date = machine::today();
-    let mut page = format!("# History, {date}\n\nMachine: {}.\n", machine::describe(&Device::under(scratch.path())?));
-    let mut all: Vec<(&str, Vec<Row>)> = Vec::new();
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(format!("{}-history", machine::today()));
+    let mut measured = earlier(&results.with_extension("json"))?;
     for case in cases {
         eprintln!("{}", case.title);
         let rows = (case.run)(scratch.path(), scale).with_context(|| format!("case {}", case.name))?;
-        let text = table(case.title, &rows);
-        println!("{text}");
-        page.push_str(&text);
-        all.push((case.name, rows));
+        println!("{}", table(case.title, &rows));
+        measured.insert(case.name.to_owned(), rows);
+        if !scale.quick {
+            write(&results, &measured, &machine::describe(&Device::under(scratch.path())?))?;
+        }
     }
-    if !scale.quick {
-        let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-        fs::create_dir_all(&results)?;
-        fs::write(results.join(format!("{date}-history.md")), &page)?;
-        fs::write(results.join(format!("{date}-history.json")), serde_json::to_string_pretty(&all)? + "\n")?;
-        println!("written to benches/results/{date}-history.md and .json");
+    Ok(())
+}
+
+/// Figures by the name of their case.
+type Measured = BTreeMap<String, Vec<Row>>;
+
+/// What other runs of today measured.
+fn earlier(file: &Path) -> Result<Measured> {
+    match fs::read_to_string(file) {
+        Ok(text) => serde_json::from_str(&text).with_context(|| format!("reading {}", file.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Measured::new()),
+        Err(error) => Err(error).with_context(|| format!("reading {}", file.display())),
     }
+}
+
+fn write(results: &Path, measured: &Measured, machine: &str) -> Result<()> {
+    let mut page = format!("# History, {}\n\nMachine: {machine}.\n", machine::today());
+    for case in CASES {
+        measured.get(case.name).into_iter().for_each(|rows| page.push_str(&table(case.title, rows)));
+    }
+    fs::create_dir_all(results.parent().context("results have a folder")?)?;
+    fs::write(results.with_extension("md"), &page)?;
+    fs::write(results.with_extension("json"), serde_json::to_string_pretty(measured)? + "\n")?;
+    println!("written to {}.md and .json", results.display());
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub enum Limit {
     AtLeast(f64),
     AtMost(f64),
@@ -12,26 +12,33 @@ pub enum Limit {
     None,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Row {
     pub what: String,
-    pub value: f64,
-    pub unit: &'static str,
+    /// None: not measured, the evidence says why.
+    pub value: Option<f64>,
+    pub unit: String,
     pub limit: Limit,
     /// What stands behind the figure: samples, interval, peers.
     pub evidence: String,
 }
 
 impl Row {
-    pub fn new(what: impl Into<String>, value: f64, unit: &'static str, limit: Limit, evidence: String) -> Row {
-        Row { what: what.into(), value, unit, limit, evidence }
+    pub fn new(what: impl Into<String>, value: f64, unit: &str, limit: Limit, evidence: String) -> Row {
+        Row { what: what.into(), value: Some(value), unit: unit.into(), limit, evidence }
+    }
+
+    /// What this machine cannot run.
+    pub fn skipped(what: &str, why: &anyhow::Error) -> Row {
+        let evidence = format!("skipped: {why:#}");
+        Row { what: what.into(), value: None, unit: String::new(), limit: Limit::None, evidence }
     }
 
     fn verdict(&self) -> &'static str {
-        let met = match self.limit {
-            Limit::AtLeast(bar) => self.value >= bar,
-            Limit::AtMost(bar) => self.value <= bar,
-            Limit::None => return "",
+        let met = match (self.limit, self.value) {
+            (Limit::AtLeast(bar), Some(value)) => value >= bar,
+            (Limit::AtMost(bar), Some(value)) => value <= bar,
+            (Limit::None, _) | (_, None) => return "",
         };
         if met { "met" } else { "**missed**" }
     }
@@ -45,8 +52,12 @@ pub fn table(title: &str, rows: &[Row]) -> String {
             Limit::AtMost(bar) => format!("≤ {bar} {}", row.unit),
             Limit::None => "–".into(),
         };
-        let figure = if row.value >= 100.0 { format!("{:.0}", row.value) } else { format!("{:.2}", row.value) };
-        let (what, unit, verdict, evidence) = (&row.what, row.unit, row.verdict(), &row.evidence);
+        let figure = match row.value {
+            None => "–".into(),
+            Some(value) if value >= 100.0 => format!("{value:.0}"),
+            Some(value) => format!("{value:.2}"),
+        };
+        let (what, unit, verdict, evidence) = (&row.what, &row.unit, row.verdict(), &row.evidence);
         let _ = writeln!(page, "| {what} | {figure} {unit} | {bar} | {verdict} | {evidence} |");
     }
     page
