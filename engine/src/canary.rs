@@ -56,6 +56,16 @@ pub enum Canary {
     InstallBeforeWritten,
     /// What lives in a container is what was copied, less what dies from then on, whatever the bits say.
     CountsKeptAsDeltas,
+    /// A head takes the pages of the swept version for its own as soon as the cursor has moved.
+    PageFreedWithSlice,
+    /// Checkpoints forget how far a sweep came.
+    CursorForgotten,
+    /// A sweep compares with the child as it was when the sweep began.
+    SweptChild,
+    /// A merge judges a compressed extent by the piece that it displaced, not by where the extent starts.
+    KeyInsteadOfStart,
+    /// A thinned version does not say that some of what it shows is gone.
+    ThinnedNotFlagged,
 }
 
 #[cfg(feature = "canary")]

@@ -12,16 +12,16 @@
 //!
 //! Nothing here is durable: that is the checkpoint's work, and recovery is this same fold from the last one.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use treering_format::record::{Descriptor, Encoding};
+use treering_format::record::Encoding;
 use treering_format::units::{BlockIndex, LogAddress, OrderNumber, SegmentId};
 
 use crate::canary::{self, Canary};
 use crate::error::Failure;
 use crate::line::Line;
-use crate::log::{Frontier, Published};
+use crate::log::Frontier;
 use crate::map::{Content, Extent, ExtentMap};
 use crate::overlay::{Layer, Place};
 use crate::pages::PageError;
@@ -29,6 +29,9 @@ use crate::store::Core;
 use crate::versions::tree::{NodeId, VersionTree};
 
 mod cuts;
+mod pending;
+
+pub(crate) use pending::{Cut, PendingCuts};
 
 /// How the fold stands.
 pub(crate) struct Fold {
@@ -37,21 +40,11 @@ pub(crate) struct Fold {
     /// Bytes this process had sealed when the fold reached it.
     pub reached_bytes: u64,
     /// Catalog changes published and not folded yet.
-    pub cuts: VecDeque<Cut>,
+    pub cuts: PendingCuts,
 }
 
-/// A catalog change and its place.
-pub(crate) struct Cut {
-    pub at: Published,
-    pub change: Descriptor,
-}
-
-impl Fold {
-    /// The oldest cut up to `order`.
-    fn next_cut(&mut self, order: OrderNumber) -> Option<Cut> {
-        self.cuts.pop_front_if(|cut| cut.at.order <= order)
-    }
-}
+/// Cuts applied without letting others run.
+const CUTS_AT_ONCE: usize = 32;
 
 impl Core {
     /// Folds everything published so far. Any error here is final for the store: the map could not follow the log.
@@ -103,11 +96,14 @@ impl Core {
                 self.merge_up_to(&line, order).await?;
             }
         }
-        loop {
-            let cut = self.fold.borrow_mut().next_cut(order);
+        for applied in 1.. {
+            let cut = self.fold.borrow_mut().cuts.pop(order);
             let Some(cut) = cut else { break };
             self.apply_cut(&cut).await?;
-            self.pressure.pending_cuts.set(self.fold.borrow().cuts.len() as u64);
+            self.pressure.pending_cuts.set(self.fold.borrow().cuts.maps());
+            if applied % CUTS_AT_ONCE == 0 {
+                self.disk.io().yield_now().await;
+            }
         }
         for line in self.lines.all() {
             self.merge_up_to(&line, order).await?;
@@ -173,7 +169,8 @@ impl Core {
                 }
                 Encoding::Lz4 => {
                     let start = extent.block.0 - u64::from(offset);
-                    if address > floor_of(&self.versions.tree(), node, start) {
+                    let judged_by = if canary::is(Canary::KeyInsteadOfStart) { extent.block.0 } else { start };
+                    if address > floor_of(&self.versions.tree(), node, judged_by) {
                         compressed.insert(address, (start, u64::from(extent_blocks), u32::from(stored_blocks)));
                     } else {
                         of_others += extent.count;

@@ -58,11 +58,13 @@ pub struct Limits {
     pub checkpoint_log_bytes: u64,
     /// Log since the last fold that makes the next one due.
     pub fold_log_bytes: u64,
-    /// Cuts not folded that make the next fold due: each may add a layer that reads look through.
+    /// Cuts that make versions and are not folded that make the next fold due: each may add a layer that reads look through.
     pub fold_cuts: u64,
+    /// For so long what was deleted may wait for the fold that begins to give it back.
+    pub release_age_ns: u64,
     /// Map leaves of a deleted version that are swept in one step.
     pub sweep_leaves: usize,
-    /// Rest after such a step while clients are at work, as a multiple of the time that it took.
+    /// Rest after such a step while clients are at work, as a multiple of the time that it took; less when space is short.
     pub sweep_rest: u32,
     /// What a deleted version with several children may hold though none of them shows it, by estimate.
     pub hidden_waste_bytes: u64,
@@ -95,8 +97,9 @@ impl Default for Limits {
             checkpoint_log_bytes: 512 << 20,
             fold_log_bytes: 192 << 20,
             fold_cuts: 64,
-            sweep_leaves: 32,
-            sweep_rest: 4,
+            release_age_ns: 5_000_000_000,
+            sweep_leaves: 8,
+            sweep_rest: 60,
             hidden_waste_bytes: 64 << 20,
             record_bytes: 1 << 20,
             record_age_ns: 1_000_000_000,

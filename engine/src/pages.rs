@@ -133,6 +133,11 @@ impl Pages {
         }
     }
 
+    /// For walks that find all they read in the cache, and so wait for nothing.
+    pub(crate) async fn let_others_run(&self) {
+        self.0.io.yield_now().await;
+    }
+
     /// The state that a checkpoint records; what was released since the last call is quarantined in it.
     pub fn seal_window(&self) -> Vec<PageMap> {
         let mut space = self.0.space.borrow_mut();

@@ -209,7 +209,7 @@ impl Store {
             held_writers: core.pressure.held.get(),
             cut_holds: core.holds.figures(),
             reads_ahead: core.ahead.taken(),
-            sweeps: core.versions.sweeps(),
+            sweeps: core.versions.sweeps() + core.fold.borrow().cuts.releases(),
             cleaned: core.pressure.cleaned.get(),
             failure: core.health.failure(),
         }

@@ -11,12 +11,14 @@ use std::rc::Rc;
 use treering_format::catalog::{CatalogKey, LineEntry, VersionEntry, VersionState};
 use treering_format::units::{LineId, LogAddress, SnapshotId, VersionId, VolumeId};
 
+use crate::canary::{self, Canary};
 use crate::line::Lines;
 use crate::map::ExtentMap;
 
 mod lines;
 mod sizes;
 mod sweep;
+pub(crate) use sweep::pace;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
@@ -207,6 +209,7 @@ impl State {
             VersionLife::Hidden { thinned } => (VersionState::Hidden, thinned, 0),
             VersionLife::Deleting { cursor, thinned } => (VersionState::Deleting, thinned, cursor),
         };
+        let cursor = if canary::is(Canary::CursorForgotten) { 0 } else { cursor };
         Some(VersionEntry {
             state,
             thinned,

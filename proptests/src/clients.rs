@@ -126,13 +126,12 @@ impl Client {
             let len = self.random.scale(1, size - offset).min(size - offset);
             return (offset, len);
         }
-        let wide = self.scenario.volume_blocks > 400;
-        let most = if self.scenario.long_writes {
-            80
-        } else if wide {
-            2
-        } else {
-            8
+        let wide = self.scenario.sliced;
+        let most = match wide {
+            _ if self.scenario.long_writes => 80,
+            true if self.random.chance(70) => 2,
+            true => 16,
+            false => 8,
         };
         let count = self.random.scale(1, most).min(blocks);
         // Some places are hot, so that rewrites and absorption happen.

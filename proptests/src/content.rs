@@ -28,6 +28,12 @@ pub fn bytes(op: u64, len: usize, noise: bool) -> Vec<u8> {
 /// Marks the first word of a stamp.
 const STAMP: u64 = 0x5452 << 48;
 
+/// The operation that wrote a block and the block's place in its data; zeros if it holds zeros.
+pub fn tag(block: &[u8]) -> (u64, u64) {
+    let word = |at: usize| u64::from_le_bytes(block[at..at + 8].try_into().expect("eight bytes"));
+    (word(0) & !STAMP, word(8))
+}
+
 /// What a block seems to hold, in words.
 pub fn describe(bytes: &[u8]) -> String {
     let word = |at: usize| bytes.get(at..at + 8).map(|b| u64::from_le_bytes(b.try_into().expect("eight bytes")));

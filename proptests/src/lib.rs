@@ -25,4 +25,5 @@ pub mod random;
 pub mod recovered;
 pub mod run;
 pub mod scenario;
+pub mod slices;
 pub mod world;

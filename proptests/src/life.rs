@@ -106,7 +106,8 @@ pub fn run(seed: u64, how: &How) -> (Result<(), Broken>, Coverage) {
 pub fn left_behind(seed: u64) -> Result<(Rc<World>, Vec<u8>), Broken> {
     let mut random = Random::new(seed);
     let drawn = Scenario::with(Temper::Sound, &mut random, Some(120));
-    let scenario = Scenario { segment_blocks: 64, slots: 12, volume_blocks: 24, lives: 3, ..drawn };
+    let history_percent = drawn.history_percent.max(10);
+    let scenario = Scenario { segment_blocks: 64, slots: 12, volume_blocks: 24, lives: 3, history_percent, ..drawn };
     let world = Rc::new(World::new(Host::new(seed), scenario.temper, false));
     world.journal.borrow_mut().keep_history();
     let mut run = Run { world: Rc::clone(&world), scenario, random, since: Since::default(), how: How::default() };

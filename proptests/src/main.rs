@@ -32,6 +32,13 @@ enum Command {
     },
     /// Small traces with every crash point and every subset of unsynced sectors
     Exhaustive,
+    /// Large versions, swept a leaf at a time with crashes between
+    Slices {
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        #[arg(long, default_value_t = 150)]
+        seeds: u64,
+    },
     /// Damaged stores, checksums mended or not: open, read, check
     Images {
         #[arg(long, default_value_t = 1)]
@@ -41,7 +48,11 @@ enum Command {
     },
     /// Deliberately broken engines: each must be rejected
     #[cfg(feature = "canary")]
-    Canaries,
+    Canaries {
+        /// Only those whose name contains this
+        #[arg(default_value = "")]
+        only: String,
+    },
     /// One seed
     One {
         seed: u64,
@@ -61,9 +72,10 @@ fn main() -> ExitCode {
             how: How { operations: ops, ..How::default() },
         }),
         Command::Exhaustive => treering_proptests::exhaustive::all(),
+        Command::Slices { first, seeds } => treering_proptests::slices::all(first, seeds),
         Command::Images { first, mutations } => treering_proptests::images::run(first, mutations),
         #[cfg(feature = "canary")]
-        Command::Canaries => treering_proptests::canaries::all(),
+        Command::Canaries { only } => treering_proptests::canaries::all(&only),
         Command::One { seed, trace, ops } => run::seeds(&Seeds {
             first: seed,
             count: 1,

@@ -46,6 +46,8 @@ pub struct Scenario {
     pub history_percent: u64,
     /// Small writes only, or large ones as well.
     pub long_writes: bool,
+    /// Sweeps take many slices, with folds, checkpoints and crashes between them.
+    pub sliced: bool,
 }
 
 impl Scenario {
@@ -76,10 +78,11 @@ impl Scenario {
             admin_percent: *random.pick(&[0, 3, 15]),
             history_percent: *random.pick(&[0, 3, 10, 25]),
             long_writes: random.chance(50),
+            sliced: false,
         };
         match random.below(100) {
             0..15 => scenario.churning(random),
-            15..18 => scenario.wide(),
+            15..18 => scenario.sliced(),
             18..28 => scenario.ageing(random),
             _ => scenario,
         }
@@ -112,18 +115,19 @@ impl Scenario {
         }
     }
 
-    /// Maps of many leaves, so that a sweep takes several slices: one wide volume in pieces of a block or two.
-    fn wide(self) -> Scenario {
+    /// Maps of many leaves, one to a slice, and a rest after each: wide volumes, mostly in pieces of a block or two.
+    fn sliced(self) -> Scenario {
         Scenario {
             segment_blocks: 128,
-            slots: 64,
+            slots: 96,
             operations: self.operations.clamp(600, 1_200),
             volume_blocks: 800,
             flush_percent: 5,
-            zero_percent: 5,
+            zero_percent: 2,
             long_writes: false,
             admin_percent: 1,
             history_percent: 8,
+            sliced: true,
             ..self
         }
     }
@@ -146,6 +150,7 @@ impl Scenario {
     /// Limits of one life: a restart may come with others.
     pub fn limits(&self, random: &mut Random) -> Limits {
         let record_blocks = random.scale(1, 32);
+        let fold_most = if self.sliced { 64 } else { 1024 };
         let least_arena = 2 * publish_blocks(self.segment_blocks);
         Limits {
             arena_bytes: random.scale(least_arena, 512) * BLOCK,
@@ -158,10 +163,11 @@ impl Scenario {
             read_ahead_window_bytes: random.scale(8, 256) * BLOCK,
             read_ahead_bytes: random.scale(8, 512) * BLOCK,
             checkpoint_log_bytes: random.scale(32, 4096) * BLOCK,
-            fold_log_bytes: random.scale(8, 1024) * BLOCK,
+            fold_log_bytes: random.scale(8, fold_most) * BLOCK,
             fold_cuts: random.scale(1, 32),
-            sweep_leaves: random.scale(1, 8) as usize,
-            sweep_rest: random.below(5) as u32,
+            release_age_ns: random.scale(1_000_000, 5_000_000_000),
+            sweep_leaves: if self.sliced { 1 } else { random.scale(1, 8) as usize },
+            sweep_rest: if self.sliced { random.scale(10, 100_000) } else { random.below(100) } as u32,
             hidden_waste_bytes: random.scale(1, 256) * BLOCK,
             record_bytes: record_blocks * BLOCK,
             record_age_ns: random.scale(1_000_000, 1_000_000_000),

@@ -28,6 +28,7 @@ cargo xtask VERB
   sim [--seeds N] [--seed S] [--minutes M]
                                  the whole engine on a simulated, failing disk: N seeds from S on, or until M minutes are over
   sim canaries                   engines with one rule broken each, all of which the simulator must reject
+  sim slices                     large versions, swept a leaf at a time with crashes between the slices
   sim exhaustive                 small traces: every crash point, every subset of unsynced sectors
   sim images                     damaged stores, checksums mended or not
   fuzz [TARGET...] [--seconds N] the fuzz targets, each for N seconds (15)

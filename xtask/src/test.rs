@@ -154,7 +154,7 @@ fn unit() -> Result<Counts> {
 
 fn simulate() -> Result<Counts> {
     let mut counts = counted(sim::seeds_from(0, sim::SEEDS_IN_CI))?;
-    for word in ["exhaustive", "images"] {
+    for word in ["exhaustive", "images", "slices"] {
         counts += counted(sim::simulator(&[word.into()]))?;
     }
     Ok(counts)

@@ -38,7 +38,7 @@ pub(crate) struct Pressure {
     pub held: Cell<u64>,
     /// Order number the fold has reached.
     pub folded_order: Cell<u64>,
-    /// Cuts published and not folded: each may make the fold write a map out once more.
+    /// Cuts published and not folded that make versions: each may make the fold write a map out once more.
     pub pending_cuts: Cell<u64>,
     /// Changed map, liveness and catalog nodes that no checkpoint holds yet.
     pub dirty_nodes: Cell<u64>,

@@ -71,7 +71,7 @@ impl Tree {
         Ok((reference.level == level).then_some(reference))
     }
 
-    /// The pages born after `floor` that `other` does not hold. Leaves are not read.
+    /// The pages born after `floor` that `other` does not hold. Leaves are not read. Others run meanwhile; neither tree may change.
     ///
     /// # Panics
     /// If a node of the tree has no page.
@@ -101,6 +101,7 @@ impl Tree {
                 let key = |index| if index == 0 { *low } else { page.key(index) };
                 open.extend((0..page.len()).map(|index| (key(index), page.child(index))));
             }
+            pages.let_others_run().await;
         }
         Ok(found)
     }

@@ -5,12 +5,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use treering_format::units::OrderNumber;
 use treering_io::{Buffer, Durability, Task, WriteBuffer};
 
 use crate::disk::BLOCK;
 use crate::map::NODE_MEMORY_BYTES;
 use crate::store::{Core, Store};
+use crate::versions::pace::{self, Pace};
 
 /// How often the loops look for work that nobody announced.
 const TICK: Duration = Duration::from_millis(200);
@@ -54,7 +54,7 @@ async fn keep_expiring(store: Store) {
 
 impl Core {
     async fn keep_folding(&self) {
-        let mut swept_at = self.log.published();
+        let mut pace = Pace::default();
         loop {
             let wake = self.pressure.wake.notified();
             if self.health.check().is_err() {
@@ -66,41 +66,44 @@ impl Core {
                 || sealed - self.checkpoint_bytes.get() >= self.limits.checkpoint_log_bytes
                 || dirty >= self.limits.dirty_node_bytes
                 || self.pressure.held.get() > 0 && self.segments.counts().freed > 0;
-            let fold =
-                self.pressure.fold.get() || sealed - self.fold.borrow().reached_bytes >= self.limits.fold_log_bytes;
+            let fold = {
+                let fold = self.fold.borrow();
+                self.pressure.fold.get()
+                    || sealed - fold.reached_bytes >= self.limits.fold_log_bytes
+                    || fold.cuts.release_is_due(self.disk.io().now(), self.limits.release_age_ns)
+            };
             // Errors stop the store; the next look at its health ends this loop.
             if checkpoint {
                 let _ = self.write_checkpoint().await;
             } else if fold {
                 let _ = self.fold_round().await;
             } else if self.versions.tree().waiting() > 0 || self.to_be_thinned().is_some() {
-                self.sweep_and_rest(&mut swept_at, wake).await;
+                match pace.wait(self.log.published().0, self.disk.io().now()).filter(|_| self.pressure.held.get() == 0)
+                {
+                    Some(rest) => drop(self.disk.io().timeout(rest.min(TICK), wake).await),
+                    None => self.sweep(&mut pace).await,
+                }
             } else {
                 self.disk.io().timeout(TICK, wake).await;
             }
         }
     }
 
-    /// One slice of a sweep, or else of thinning; then a rest if clients did anything since the last one and none of them waits
-    /// for space. `wake` ends the rest. Each fold and each checkpoint takes a slice, too, so a store that is never idle gets
-    /// through.
-    async fn sweep_and_rest(&self, swept_at: &mut OrderNumber, wake: impl Future<Output = ()>) {
+    /// One slice of a sweep, or else of thinning. Each fold and each checkpoint takes a slice, too.
+    async fn sweep(&self, pace: &mut Pace) {
         let io = self.disk.io();
-        let began = io.now();
-        {
+        let began = {
             let _turn = self.fold_turn.take().await;
+            let began = io.now();
             if let Ok(false) = self.sweep_next().await {
                 let _ = self.thin_slice().await.map_err(|error| self.map_failed(error));
             }
-        }
-        let published = self.log.published();
-        let busy = std::mem::replace(swept_at, published) != published;
-        if busy && self.pressure.held.get() == 0 {
-            let took = Duration::from_nanos(io.now().saturating_sub(began));
-            io.timeout(took * self.limits.sweep_rest, wake).await;
-        } else {
-            io.yield_now().await;
-        }
+            began
+        };
+        let (now, counts) = (io.now(), self.segments.counts());
+        let rest = pace::rest(self.limits.sweep_rest, counts.free, counts.total);
+        pace.slice_ended(Duration::from_nanos(now.saturating_sub(began)), rest, now);
+        io.yield_now().await;
     }
 
     /// A write into blocks that were written before is what a disk makes durable fastest. While clients flush, the slots that

@@ -5,7 +5,6 @@
 //! next one, for until the superblock nothing changed, and after it the log of this mount is a mount like any other.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -27,7 +26,7 @@ use crate::catalog::{Catalog, NextIds};
 use crate::cleaner::Cleaner;
 use crate::disk::{BLOCK, Disk, Geometry};
 use crate::error::StoreError;
-use crate::fold::{self, Fold};
+use crate::fold::{self, Fold, PendingCuts};
 use crate::health::Health;
 use crate::limits::{Limits, MOUNTS_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_BLOCKS_MIN, SEGMENT_ID_GAP};
 use crate::line::Lines;
@@ -257,14 +256,14 @@ fn assemble(
         snapshot: header.next_snapshot.0,
     });
     catalog.load(loaded.entries, &lines, &loaded.versions);
-    let mut cuts = VecDeque::new();
+    let mut cuts = PendingCuts::default();
     for record in &replayed.records {
-        apply(record, &lines, &mut catalog, &loaded.versions, &mut cuts);
+        apply(record, &lines, &mut catalog, &loaded.versions, &mut cuts, disk.io().now());
     }
     let health = Health::new();
     let pressure = Rc::new(Pressure::default());
     pressure.folded_order.set(loaded.reference.fold_order.0);
-    pressure.pending_cuts.set(cuts.len() as u64);
+    pressure.pending_cuts.set(cuts.maps());
     let entry = begin.mounts.last();
     let blocks = replayed.records.iter().map(|r| u64::from(r.header.total_blocks())).sum::<u64>();
     let reached = Frontier::of_checkpoint(&loaded.reference);
@@ -320,7 +319,7 @@ fn assemble(
 }
 
 /// Applies one accepted record: to overlays what is data, to the catalog what is not.
-fn apply(record: &Record, lines: &Lines, catalog: &mut Catalog, versions: &Versions, cuts: &mut VecDeque<fold::Cut>) {
+fn apply(record: &Record, lines: &Lines, catalog: &mut Catalog, versions: &Versions, cuts: &mut PendingCuts, now: u64) {
     for descriptor in &record.descriptors {
         let (line, piece) = match descriptor {
             Descriptor::Data(data) => {
@@ -348,7 +347,7 @@ fn apply(record: &Record, lines: &Lines, catalog: &mut Catalog, versions: &Versi
             change => {
                 let at = Published { order: record.header.last_order, position: record.header.last_address() };
                 catalog.publish(change, at, lines, versions);
-                cuts.push_back(fold::Cut { at, change: change.clone() });
+                cuts.push(fold::Cut { at, change: change.clone() }, now);
                 continue;
             }
         };

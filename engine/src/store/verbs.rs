@@ -190,9 +190,9 @@ impl Store {
     pub(super) fn append(&self, change: Descriptor) -> Published {
         let at = self.core.log.publish_cut(change.clone());
         let mut fold = self.core.fold.borrow_mut();
-        fold.cuts.push_back(Cut { at, change });
-        self.core.pressure.pending_cuts.set(fold.cuts.len() as u64);
-        if fold.cuts.len() as u64 >= self.core.limits.fold_cuts {
+        fold.cuts.push(Cut { at, change }, self.core.disk.io().now());
+        self.core.pressure.pending_cuts.set(fold.cuts.maps());
+        if fold.cuts.maps() >= self.core.limits.fold_cuts {
             self.core.pressure.ask_fold();
         }
         at

@@ -10,7 +10,7 @@
 //! nothing that the child lacks; a compressed extent that starts in the slice has its pieces there or within its length behind
 //! it, and the child is asked over all of that; and the parent can't go meanwhile, for one version is swept at a time.
 //!
-//! Pages go at the end, all of them in one step with the version. A crash repeats the slices since the last checkpoint, which
+//! Pages go at the end, all of them with the version, before the next checkpoint can be: the turn is held, but not the thread. A crash repeats the slices since the last checkpoint, which
 //! has bits, pages and cursor as of one moment.
 
 use std::collections::BTreeSet;
@@ -25,10 +25,14 @@ use crate::pages::PageError;
 use crate::store::Core;
 
 mod dead;
+pub(crate) mod pace;
 mod thin;
 
 pub(crate) use dead::{asked_of_child, dead_of};
 pub(crate) use thin::Thinning;
+
+/// Pages released without letting others run.
+const PAGES_AT_ONCE: usize = 512;
 
 /// The version whose turn it is, as of one moment.
 struct Swept {
@@ -81,7 +85,11 @@ impl Core {
         };
         let VersionLife::Deleting { cursor, thinned } = life else { panic!("version {id} is swept and is {life:?}") };
         let map = |node| self.versions.map(node, &self.lines).unwrap_or_else(|| panic!("{node:?} has no map"));
-        Some(Swept { id, map: map(NodeId::Frozen(id)), child: child.map(map), floor, cursor, thinned })
+        let mut child = child.map(map);
+        if canary::is(Canary::SweptChild) {
+            child = stale::child_of(self, id, cursor, child);
+        }
+        Some(Swept { id, map: map(NodeId::Frozen(id)), child, floor, cursor, thinned })
     }
 
     /// The version's extents of this slice, and where the next one begins. What starts behind the slice may be among them.
@@ -110,7 +118,10 @@ impl Core {
     async fn end_sweep(&self, swept: &Swept) -> Result<(), PageError> {
         let child = swept.child.as_ref().map(ExtentMap::tree);
         let gone = swept.map.tree().pages_only_here(&self.pages, child.as_ref(), swept.floor).await?;
-        gone.into_iter().for_each(|page| self.pages.release(page));
+        for some in gone.chunks(PAGES_AT_ONCE) {
+            some.iter().for_each(|page| self.pages.release(*page));
+            self.pages.let_others_run().await;
+        }
         let end = self.versions.tree().finish_sweep(swept.id);
         self.versions.remove(swept.id);
         if let Some(NodeId::Frozen(adopted)) = end.adopted {
@@ -120,5 +131,30 @@ impl Core {
             self.versions.mark_changed(queued);
         }
         self.pages.check_consistent()
+    }
+}
+
+/// What must never happen: a sweep compares with the child as it was when the sweep began.
+mod stale {
+    use std::cell::RefCell;
+
+    use treering_format::units::VersionId;
+
+    use crate::map::ExtentMap;
+    use crate::store::Core;
+
+    /// The address of a store, the version that is being swept there, and its child then.
+    type Then = (usize, VersionId, Option<ExtentMap>);
+
+    thread_local! {
+        static THEN: RefCell<Option<Then>> = const { RefCell::new(None) };
+    }
+
+    pub fn child_of(core: &Core, id: VersionId, cursor: u64, now: Option<ExtentMap>) -> Option<ExtentMap> {
+        let store = std::ptr::from_ref(core).addr();
+        THEN.with_borrow_mut(|then| match then {
+            Some((of, version, child)) if cursor > 0 && (*of, *version) == (store, id) => child.clone(),
+            _ => then.insert((store, id, now)).2.clone(),
+        })
     }
 }

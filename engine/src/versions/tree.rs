@@ -262,7 +262,10 @@ impl VersionTree {
 
     /// Pages born at or below this are not the node's to release; None: all are. It never runs ahead of the end of a sweep.
     pub fn page_floor(&self, node: NodeId) -> Option<LogAddress> {
-        let parent = self.parent(node)?;
+        let mut parent = self.parent(node)?;
+        if canary::is(Canary::PageFreedWithSlice) && self.cursor(parent).is_some_and(|cursor| cursor > 0) {
+            parent = self.frozen[&parent].parent?;
+        }
         Some(self.frozen[&parent].position)
     }
 

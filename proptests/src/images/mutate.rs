@@ -4,6 +4,7 @@
 //! superblock. What vouches for itself (a record's header, a segment's) is mended in place.
 
 use treering_format::checksum;
+use treering_format::node::{Node, TreeKind};
 use treering_format::record::Record;
 use treering_format::segment::{SegmentFooter, SegmentHeader};
 use treering_format::superblock::{DATA_START, Superblock};
@@ -27,13 +28,14 @@ pub(super) fn apply(image: &mut [u8], random: &mut Random) -> Mutation {
     let Some(superblock) = newest_superblock(image) else {
         return Mutation { what: "nothing: no superblock".into(), mended };
     };
-    let kind = random.below(9);
+    let kind = random.below(11);
     let what = match kind {
         0 => anywhere(image, random),
         1 | 2 => superblock_copies(image, &superblock, random, mended),
         3 => record(image, random, mended),
         4 => segment(image, random, mended),
         5 | 6 => node(image, &superblock, random, mended),
+        7 | 8 => catalog_entry(image, &superblock, random, mended),
         _ => blob(image, &superblock, random, mended),
     };
     match what {
@@ -148,6 +150,28 @@ fn node(image: &mut [u8], superblock: &Superblock, random: &mut Random, mended: 
         mend_page(image, at, superblock, 4);
     }
     Some(format!("node at block {}, from its 12th byte: {what}", at / B))
+}
+
+/// What the catalog says of a dot, a volume, a version, a line or a snapshot.
+fn catalog_entry(image: &mut [u8], superblock: &Superblock, random: &mut Random, mended: bool) -> Option<String> {
+    let mut entries = Vec::new();
+    for at in node_pages(image) {
+        let Ok(leaf) = Node::decode(&image[at..at + B]) else { continue };
+        if leaf.header().kind == TreeKind::Catalog && leaf.level() == 0 {
+            let value = |index| (at, leaf.key(index), leaf.value(index).as_ptr().addr(), leaf.value(index).len());
+            entries.extend((0..leaf.len()).map(value));
+        }
+    }
+    if entries.is_empty() {
+        return None;
+    }
+    let (at, key, address, len) = *random.pick(&entries);
+    let start = address - image.as_ptr().addr();
+    let what = scramble(&mut image[start..start + len], random);
+    if mended {
+        mend_page(image, at, superblock, 4);
+    }
+    Some(format!("catalog entry {key:#x} at block {}: {what}", at / B))
 }
 
 fn node_pages(image: &[u8]) -> Vec<usize> {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use treering_format::units::{LogAddress, SegmentId, VersionId};
 
 use super::{Swept, asked_of_child, dead_of};
+use crate::canary::{self, Canary};
 use crate::disk::BLOCK;
 use crate::map::ExtentMap;
 use crate::pages::PageError;
@@ -125,7 +126,7 @@ impl Core {
         let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
         self.segments.load_bits(&self.pages, touched.into_iter()).await?;
         // From here to the end nothing waits.
-        if !dead.is_empty() {
+        if !dead.is_empty() && !canary::is(Canary::ThinnedNotFlagged) {
             self.versions.tree().set_thinned(id);
             self.versions.mark_changed(id);
         }
