@@ -44,6 +44,8 @@ pub enum Canary {
     CutWhenWritten,
     /// Pages and slots are given out while somebody looks at the store as it was.
     PinForgotten,
+    /// A repair takes for a version what was written after its cut.
+    RepairIgnoresCut,
     /// The dots of one snapshot are cut one after another.
     CutPerVolume,
     /// A container is freed when one of its pieces is dead.

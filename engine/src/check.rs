@@ -16,8 +16,10 @@ use crate::error::CheckError;
 use crate::pages::PageSet;
 use crate::store::Store;
 
+pub(crate) use frozen::Root;
 use ownership::Ownership;
-use shown::Shown;
+pub(crate) use ownership::{stored_run, unreadable};
+pub(crate) use shown::Shown;
 
 /// One thing that is not as it should be, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -235,7 +235,7 @@ fn floor_of(tree: &VersionTree, node: NodeId, start: u64) -> LogAddress {
 }
 
 /// A layer as changes of the map.
-fn changes_of(layer: &Layer) -> Vec<Extent> {
+pub(crate) fn changes_of(layer: &Layer) -> Vec<Extent> {
     let change = |piece: crate::overlay::Piece| {
         let content = match piece.place {
             Place::Arena { .. } => unreachable!("a closed layer is sealed"),

@@ -11,6 +11,7 @@
 //! | `store` | create, open and recover, checkpoint, verbs, background work |
 //! | `cleaner` | moves what lives out of slots that are mostly dead |
 //! | `check` | recomputes liveness and pages from the roots, while the store goes on |
+//! | `repair` | metadata that was lost, from where it is said a second time; offline |
 //! | `catalog` | dots, volumes, names: published and folded |
 //! | `volume` | read, write, zero, flush, size: all that a server sees |
 //! | `fold` | the log merged into the maps, liveness with it; cuts where they stand in the log |
@@ -44,6 +45,7 @@ mod overlay;
 mod pages;
 mod pin;
 mod readers;
+mod repair;
 mod scrub;
 mod segments;
 mod store;
@@ -57,6 +59,7 @@ pub use error::{CatalogError, CheckError, Failure, StoreError, VolumeError};
 pub use limits::Limits;
 pub use log::replay::Cut;
 pub use log::{FullPolicy, LogFigures};
+pub use repair::RepairReport;
 pub use scrub::{Damaged, ScrubReport};
 pub use segments::SlotCounts;
 pub use store::{

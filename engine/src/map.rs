@@ -26,6 +26,7 @@ mod gather;
 mod leaves;
 mod packer;
 mod regroup;
+mod replace;
 mod rewrite;
 #[cfg(test)]
 mod tests;

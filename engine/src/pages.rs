@@ -152,6 +152,18 @@ impl Pages {
         self.0.space.borrow_mut().window_durable(keep_back);
     }
 
+    /// Sees to it that none of these pages counts as free, and says how many did. For a repair.
+    pub(crate) fn claim(&self, pages: &PageSet) -> u64 {
+        let mut space = self.0.space.borrow_mut();
+        pages.iter().filter(|page| space.claim(*page)).count() as u64
+    }
+
+    /// Releases every page in use that is not one of these. For a repair.
+    pub(crate) fn release_all_but(&self, pages: &PageSet) {
+        let used = self.used();
+        used.iter().filter(|page| !pages.contains(*page)).for_each(|page| self.release(page));
+    }
+
     /// What was kept back is free. Returns how many pages that are.
     pub(crate) fn let_go(&self) -> u64 {
         self.0.space.borrow_mut().let_go()

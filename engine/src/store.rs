@@ -51,6 +51,7 @@ pub use holds::CutHolds;
 use holds::Holds;
 pub(crate) use load::understand;
 pub use open::{OpenOptions, RecoveryReport};
+pub(crate) use open::{begin, go_on};
 use superblock::SuperblockCell;
 
 /// What the rooms of an open store share. One thread; nothing here is locked.

@@ -167,6 +167,29 @@ impl Versions {
         self.0.borrow().nodes.get(&id).cloned()
     }
 
+    /// A version has another map from now on, which shows the same. For a repair.
+    pub(crate) fn put_map(&self, id: VersionId, map: ExtentMap) {
+        let mut state = self.0.borrow_mut();
+        if let Some(version) = state.nodes.get_mut(&id) {
+            version.map = map;
+            state.changed.insert(CatalogKey::Version(id));
+        }
+    }
+
+    /// The lines that hold what a line shows as of `limit`: itself, and those it was forked from, each with the last address that
+    /// counts.
+    pub(crate) fn lines_of(&self, line: LineId, limit: LogAddress) -> Vec<(LineId, LogAddress)> {
+        let state = self.0.borrow();
+        let mut path = vec![(line, limit)];
+        while let Some((line, limit)) = path.last().copied()
+            && let Some(entry) = state.origins.entry(line)
+            && path.iter().all(|(known, _)| *known != entry.parent_line)
+        {
+            path.push((entry.parent_line, limit.min(entry.fork_position)));
+        }
+        path
+    }
+
     pub(crate) fn ids(&self) -> Vec<VersionId> {
         self.0.borrow().nodes.keys().copied().collect()
     }

@@ -4,9 +4,8 @@
 use treering_engine::canary::{self, Canary};
 
 use crate::life::How;
-use crate::run;
 use crate::scenario::Temper;
-use crate::slices;
+use crate::{repairs, run, slices};
 
 /// Seeds tried before a canary counts as unnoticed.
 const SEEDS_MAX: u64 = 4_000;
@@ -17,8 +16,8 @@ struct Bird {
     /// The obligation it breaks.
     rule: &'static str,
     how: How,
-    /// By large versions instead.
-    large: bool,
+    /// What may notice it in one seed.
+    by: fn(u64, &How) -> Result<(), String>,
 }
 
 /// Runs every canary whose name contains a word; gives how many were not rejected.
@@ -36,18 +35,20 @@ impl Bird {
     fn name(&self) -> String {
         self.broken.map_or(self.name.to_owned(), |canary| format!("{canary:?}"))
     }
-
-    fn run(&self, seed: u64) -> Result<(), String> {
-        if self.large { slices::seed(seed) } else { run::seed(seed, &self.how).0 }
-    }
 }
 
 fn birds() -> Vec<Bird> {
     let sound = How { temper: Some(Temper::Sound), ..How::default() };
-    let bird = |broken, rule, how: &How| Bird { name: "", broken: Some(broken), rule, how: how.clone(), large: false };
+    let bird = |broken, rule, how: &How| Bird {
+        name: "",
+        broken: Some(broken),
+        rule,
+        how: how.clone(),
+        by: |seed, how| run::seed(seed, how).0,
+    };
     let history = How { history: true, ..sound.clone() };
     let ageing = How { ageing: true, ..sound.clone() };
-    let large = |broken, rule| Bird { large: true, ..bird(broken, rule, &sound) };
+    let large = |broken, rule| Bird { by: |seed, _| slices::seed(seed), ..bird(broken, rule, &sound) };
     let lying = How { temper: Some(Temper::LyingWrites), ..How::default() };
     vec![
         bird(Canary::FlushWithoutSync, "O1: a replied flush survives", &sound),
@@ -88,11 +89,15 @@ fn birds() -> Vec<Bird> {
         large(Canary::KeyInsteadOfStart, "a compressed extent is judged by its start"),
         bird(Canary::ThinnedNotFlagged, "a thinned version says that it is", &history),
         Bird {
+            by: |seed, _| repairs::seed(seed),
+            ..bird(Canary::RepairIgnoresCut, "a repaired version shows nothing newer than its cut", &sound)
+        },
+        Bird {
             name: "LyingSync",
             broken: None,
             rule: "the simulated disk itself",
             how: How { lying_sync: true, ..sound.clone() },
-            large: false,
+            by: |seed, how| run::seed(seed, how).0,
         },
     ]
 }
@@ -100,7 +105,7 @@ fn birds() -> Vec<Bird> {
 fn rejected(bird: &Bird) -> bool {
     let name = bird.name();
     canary::set(bird.broken);
-    let found = (1..=SEEDS_MAX).find_map(|seed| bird.run(seed).err().map(|why| (seed, why)));
+    let found = (1..=SEEDS_MAX).find_map(|seed| (bird.by)(seed, &bird.how).err().map(|why| (seed, why)));
     canary::set(None);
     match found {
         Some((seed, why)) => {

@@ -10,6 +10,7 @@
 //! | `exhaustive` | small traces: every crash point, every subset of what was in doubt |
 //! | `canaries` | broken engines that all of this must reject (feature `canary`) |
 //! | `images` | damaged stores: open, read, check, and never panic |
+//! | `repairs` | damaged metadata: repaired, and everything reads as before but for what the report names |
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "canary")]
@@ -23,6 +24,7 @@ pub mod life;
 pub mod model;
 pub mod random;
 pub mod recovered;
+pub mod repairs;
 pub mod run;
 pub mod scenario;
 pub mod slices;

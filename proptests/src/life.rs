@@ -104,10 +104,17 @@ pub fn run(seed: u64, how: &How) -> (Result<(), Broken>, Coverage) {
 
 /// A store that lived twice and was left behind, by a crash or a close: its disk, and a world that knows all it ever held.
 pub fn left_behind(seed: u64) -> Result<(Rc<World>, Vec<u8>), Broken> {
+    left_behind_as(seed, |drawn| {
+        let history_percent = drawn.history_percent.max(10);
+        Scenario { segment_blocks: 64, slots: 12, volume_blocks: 24, history_percent, ..drawn }
+    })
+}
+
+/// As `left_behind`, with a scenario of another shape.
+pub fn left_behind_as(seed: u64, shape: impl FnOnce(Scenario) -> Scenario) -> Result<(Rc<World>, Vec<u8>), Broken> {
     let mut random = Random::new(seed);
     let drawn = Scenario::with(Temper::Sound, &mut random, Some(120));
-    let history_percent = drawn.history_percent.max(10);
-    let scenario = Scenario { segment_blocks: 64, slots: 12, volume_blocks: 24, lives: 3, history_percent, ..drawn };
+    let scenario = Scenario { lives: 3, ..shape(drawn) };
     let world = Rc::new(World::new(Host::new(seed), scenario.temper, false));
     world.journal.borrow_mut().keep_history();
     let mut run = Run { world: Rc::clone(&world), scenario, random, since: Since::default(), how: How::default() };

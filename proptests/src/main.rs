@@ -46,6 +46,13 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         mutations: u64,
     },
+    /// Damaged metadata: repair, compare with what was there
+    Repairs {
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        #[arg(long, default_value_t = 300)]
+        seeds: u64,
+    },
     /// Deliberately broken engines: each must be rejected
     #[cfg(feature = "canary")]
     Canaries {
@@ -74,6 +81,7 @@ fn main() -> ExitCode {
         Command::Exhaustive => treering_proptests::exhaustive::all(),
         Command::Slices { first, seeds } => treering_proptests::slices::all(first, seeds),
         Command::Images { first, mutations } => treering_proptests::images::run(first, mutations),
+        Command::Repairs { first, seeds } => treering_proptests::repairs::run(first, seeds),
         #[cfg(feature = "canary")]
         Command::Canaries { only } => treering_proptests::canaries::all(&only),
         Command::One { seed, trace, ops } => run::seeds(&Seeds {

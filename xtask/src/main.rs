@@ -31,6 +31,7 @@ cargo xtask VERB
   sim slices                     large versions, swept a leaf at a time with crashes between the slices
   sim exhaustive                 small traces: every crash point, every subset of unsynced sectors
   sim images                     damaged stores, checksums mended or not
+  sim repairs                    damaged metadata, repaired and compared
   fuzz [TARGET...] [--seconds N] the fuzz targets, each for N seconds (15)
   real [BLOCK...] [--only TEXT] [--keep] [--list]
                                  real programs against the server: see lab/README.md

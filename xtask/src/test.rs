@@ -32,7 +32,7 @@ const BLOCKS: &[Block] = &[
     Block {
         name: "sim",
         budget_seconds: 240,
-        what: "the engine on a simulated disk: seeds with history, small traces from every side, damaged images",
+        what: "the engine on a simulated disk: seeds with history, small traces from every side, damaged images, repairs",
         run: simulate,
     },
     Block {
@@ -154,7 +154,7 @@ fn unit() -> Result<Counts> {
 
 fn simulate() -> Result<Counts> {
     let mut counts = counted(sim::seeds_from(0, sim::SEEDS_IN_CI))?;
-    for word in ["exhaustive", "images", "slices"] {
+    for word in ["exhaustive", "images", "slices", "repairs"] {
         counts += counted(sim::simulator(&[word.into()]))?;
     }
     Ok(counts)

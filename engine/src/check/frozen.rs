@@ -9,7 +9,7 @@ use crate::pin::Pin;
 use crate::segments::FrozenSegments;
 use crate::store::Core;
 use crate::versions::Source;
-use crate::versions::tree::VersionLife;
+use crate::versions::tree::{NodeId, VersionLife};
 
 pub(super) struct Frozen {
     /// In an order in which what must be live comes before what may be, and what is half given back last.
@@ -30,6 +30,7 @@ pub(super) struct Frozen {
 /// A map that the store keeps, and what it says about liveness.
 pub(crate) struct Root {
     pub name: String,
+    pub node: NodeId,
     pub map: ExtentMap,
     pub kind: RootKind,
     /// Bytes; None for what nobody can read any more.
@@ -82,7 +83,8 @@ impl Core {
                 None => (format!("a removed volume on line {}", line.id), None),
             };
             let map = line.map.borrow().clone();
-            roots.push(Root { name, map, kind: RootKind::Head, size, from: 0, thinned: false });
+            let node = NodeId::Head(line.id);
+            roots.push(Root { name, node, map, kind: RootKind::Head, size, from: 0, thinned: false });
         }
         for id in self.versions.ids() {
             let (Some(version), Some(life)) = (self.versions.get(id), self.versions.tree().get(id).map(|v| v.life))
@@ -99,7 +101,8 @@ impl Core {
                 None => format!("version {id}, once volume {},", version.name),
             };
             let size = (kind == RootKind::Visible).then_some(version.size);
-            roots.push(Root { name, map: version.map, kind, size, from, thinned });
+            let node = NodeId::Frozen(id);
+            roots.push(Root { name, node, map: version.map, kind, size, from, thinned });
         }
         roots.sort_by_key(|root| (root.thinned, root.from > 0, root.size.is_none()));
         roots

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use treering_format::node::NodeRef;
 use treering_format::record::Encoding;
-use treering_format::units::LogAddress;
+use treering_format::units::{LogAddress, PageIndex};
 
 use super::frozen::{Root, RootKind};
 use super::shown::Shown;
@@ -96,7 +96,7 @@ impl Ownership<'_> {
             return;
         }
         for root in roots {
-            for (low, high, error) in unreadable(self.core, root, &self.unreadable).await {
+            for (low, high, _, error) in unreadable(self.core, root, &self.unreadable).await {
                 let to = match high {
                     u64::MAX => "the end".into(),
                     high => format!("block {}", high - 1),
@@ -122,18 +122,10 @@ impl Ownership<'_> {
         data: bool,
     ) {
         self.report.extents += 1;
-        let Content::Data { address, encoding, offset, stored_blocks, .. } = &extent.content else { return };
-        let raw = *encoding == Encoding::Raw;
-        let (first, place, count) = match encoding {
-            Encoding::Raw => {
-                // Blocks below the cursor of a sweep were judged one by one.
-                let gone = root.from.saturating_sub(extent.block.0).min(extent.count) as u32;
-                (address.next(gone), extent.block.0 + u64::from(gone), extent.count as u32 - gone)
-            }
-            Encoding::Lz4 => (*address, extent.block.0.saturating_sub(u64::from(*offset)), u32::from(*stored_blocks)),
-        };
+        let Some((first, place, count)) = stored_run(root, extent) else { return };
+        let raw = extent.encoding() == Some(Encoding::Raw);
         // Pieces of one compressed extent are stored once.
-        if count == 0 || place < root.from || !raw && !compressed.insert(*address) {
+        if !raw && !compressed.insert(first) {
             return;
         }
         let inside =
@@ -181,8 +173,22 @@ impl Ownership<'_> {
     }
 }
 
-/// The ranges of blocks of a map that hang below pages known to be unreadable.
-pub(crate) async fn unreadable(core: &Core, root: &Root, known: &PageSet) -> Vec<(u64, u64, PageError)> {
+/// Where the data of an extent is stored, the block that it begins at, and how many stored blocks; None if it has none that count.
+pub(crate) fn stored_run(root: &Root, extent: &Extent) -> Option<(LogAddress, u64, u32)> {
+    let Content::Data { address, encoding, offset, stored_blocks, .. } = &extent.content else { return None };
+    let (first, place, count) = match encoding {
+        Encoding::Raw => {
+            // Blocks below the cursor of a sweep were judged one by one.
+            let gone = root.from.saturating_sub(extent.block.0).min(extent.count) as u32;
+            (address.next(gone), extent.block.0 + u64::from(gone), extent.count as u32 - gone)
+        }
+        Encoding::Lz4 => (*address, extent.block.0.saturating_sub(u64::from(*offset)), u32::from(*stored_blocks)),
+    };
+    (count > 0 && place >= root.from).then_some((first, place, count))
+}
+
+/// The ranges of blocks of a map that hang below pages known to be unreadable, with those pages.
+pub(crate) async fn unreadable(core: &Core, root: &Root, known: &PageSet) -> Vec<(u64, u64, PageIndex, PageError)> {
     let mut found = Vec::new();
     let mut leaves = root.map.tree().leaves(false);
     loop {
@@ -192,8 +198,8 @@ pub(crate) async fn unreadable(core: &Core, root: &Root, known: &PageSet) -> Vec
             return found;
         }
         for visited in batch {
-            if let Visited::Unreadable { low, high, error, .. } = visited {
-                found.push((low, high, error));
+            if let Visited::Unreadable { low, high, page, error } = visited {
+                found.push((low, high, page, error));
             }
         }
     }

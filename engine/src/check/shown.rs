@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use treering_format::units::{LogAddress, SegmentId};
 
-pub(super) struct Shown {
+pub(crate) struct Shown {
     segment_blocks: u32,
     prints: BTreeMap<SegmentId, Box<[u8]>>,
 }
 
 /// What became of a run of blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Put {
+pub(crate) struct Put {
     /// Blocks that were not shown before.
     pub fresh: u32,
     /// A block that was shown for another place before.
@@ -22,12 +22,12 @@ pub(super) struct Put {
 }
 
 impl Shown {
-    pub(super) fn new(segment_blocks: u32) -> Shown {
+    pub(crate) fn new(segment_blocks: u32) -> Shown {
         Shown { segment_blocks, prints: BTreeMap::new() }
     }
 
     /// `count` blocks from `first` on are shown: raw ones for `place` and those behind it, all of a compressed extent for `place`.
-    pub(super) fn put(&mut self, first: LogAddress, count: u32, place: u64, raw: bool) -> Put {
+    pub(crate) fn put(&mut self, first: LogAddress, count: u32, place: u64, raw: bool) -> Put {
         let blocks = self.segment_blocks as usize;
         let prints = self.prints.entry(first.segment()).or_insert_with(|| vec![0; blocks].into());
         let mut put = Put::default();
@@ -44,11 +44,11 @@ impl Shown {
         put
     }
 
-    pub(super) fn segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentId> + '_ {
         self.prints.keys().copied()
     }
 
-    pub(super) fn shows(&self, segment: SegmentId, block: u32) -> bool {
+    pub(crate) fn shows(&self, segment: SegmentId, block: u32) -> bool {
         self.prints.get(&segment).is_some_and(|prints| prints[block as usize] != 0)
     }
 }

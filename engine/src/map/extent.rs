@@ -41,6 +41,14 @@ impl Extent {
         BlockIndex(self.block.0 + self.count)
     }
 
+    /// None for what is not stored.
+    pub fn encoding(&self) -> Option<Encoding> {
+        match &self.content {
+            Content::Data { encoding, .. } => Some(*encoding),
+            Content::Hole { .. } | Content::Zero { .. } => None,
+        }
+    }
+
     /// The part of it within `[from, to)`.
     ///
     /// # Panics

@@ -138,7 +138,7 @@ pub(super) fn neighbours(parents: &[Touched], low: u64, high: u64) -> impl Itera
 
 impl Regrouped {
     /// Cuts a list of children into branches.
-    fn branches(&mut self, level: u8, children: Vec<(u64, Child)>, grew_at_end: bool) -> Vec<(u64, Child)> {
+    pub(super) fn branches(&mut self, level: u8, children: Vec<(u64, Child)>, grew_at_end: bool) -> Vec<(u64, Child)> {
         assert!(level <= NODE_LEVELS_MAX, "a tree of more than {NODE_LEVELS_MAX} levels");
         if children.is_empty() {
             return children;

@@ -28,7 +28,6 @@ impl PageSet {
         other.words.iter().for_each(|(index, word)| *self.words.entry(*index).or_default() |= word);
     }
 
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = PageIndex> + '_ {
         let bits = |word: u64| (0..64).filter(move |bit| word >> bit & 1 == 1);
         self.words.iter().flat_map(move |(index, word)| bits(*word).map(move |bit| PageIndex(index * 64 + bit)))

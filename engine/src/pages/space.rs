@@ -146,6 +146,27 @@ impl PageSpace {
         true
     }
 
+    /// Makes a page count as used, wherever it was. False if it did, or if its slot holds no pages.
+    pub(super) fn claim(&mut self, page: PageIndex) -> bool {
+        let Some((id, index)) = self.place(page) else { return false };
+        let Some(slot) = self.slots.get_mut(&id) else { return false };
+        let (word, mask) = (index as usize / 64, mask(index));
+        if slot.used[word] & mask != 0 {
+            return false;
+        }
+        if slot.busy[word] & mask == 0 {
+            slot.take(index);
+            self.free -= 1;
+        } else {
+            slot.used[word] |= mask;
+            [&mut self.released, &mut self.sealed, &mut self.quarantined, &mut self.kept_back]
+                .into_iter()
+                .for_each(|waiting| waiting.retain(|other| *other != page));
+        }
+        self.used += 1;
+        true
+    }
+
     pub(super) fn seal_window(&mut self) -> Vec<PageMap> {
         self.sealed.append(&mut self.released);
         let bitmap_bytes = self.slot_pages.div_ceil(8) as usize;

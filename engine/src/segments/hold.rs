@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use treering_format::checkpoint::Slot;
+use treering_format::container::ContainerPiece;
 use treering_format::units::{ContainerId, LogAddress, SegmentId};
 
 use super::bits::{self, Held, Piece};
 use super::{LiveBits, Segments};
-use crate::map::{Tree, Visited};
+use crate::map::{Tree, TreeKind, Visited};
 use crate::pages::{PageError, PageSet, Pages};
 
 pub(crate) struct FrozenSegments {
@@ -28,6 +30,8 @@ pub(crate) struct Table {
     segment_blocks: u32,
     pub live: BTreeMap<SegmentId, LiveBits>,
     pieces: BTreeMap<SegmentId, Vec<Piece>>,
+    /// Which parts the tree has, a bit for each.
+    stored: BTreeMap<SegmentId, u8>,
     slots: Slots,
 }
 
@@ -44,6 +48,35 @@ impl Segments {
             segment_blocks: state.segment_blocks,
             in_memory: dirty.map(|(id, held)| (*id, held.clone())).collect(),
             slots: Slots { segments: segments.collect(), containers: containers.collect() },
+        }
+    }
+}
+
+impl Segments {
+    /// All slots, in order.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        self.0.borrow().slots.clone()
+    }
+
+    /// Takes these bits for what lives, and the table's pieces; `all`: and nothing else counts, whatever the tree says. For a
+    /// repair, before anything is counted.
+    pub(crate) fn correct(&self, live: BTreeMap<SegmentId, LiveBits>, table: &Table, all: bool) {
+        let mut state = self.0.borrow_mut();
+        if all {
+            state.tree = Tree::empty(TreeKind::Liveness, 0);
+            state.live.clear();
+        }
+        for (id, bits) in live {
+            let pieces = table.pieces.get(&id).cloned().unwrap_or_default();
+            let stored = if all { 0 } else { table.stored.get(&id).copied().unwrap_or(0) };
+            state.live.insert(id, Held { bits, pieces, dirty: true, stored });
+        }
+        state.settled += 1;
+        state.counted_to = 0;
+        state.by_segment.values_mut().for_each(|segment| segment.live = 0);
+        for container in state.containers.values_mut() {
+            container.live = 0;
+            container.pieces.clear();
         }
     }
 }
@@ -73,8 +106,10 @@ impl FrozenSegments {
             }
         }
         all.extend(in_memory);
-        let mut table = Table { segment_blocks, live: BTreeMap::new(), pieces: BTreeMap::new(), slots };
+        let (live, pieces, stored) = Default::default();
+        let mut table = Table { segment_blocks, live, pieces, stored, slots };
         for (id, held) in all {
+            table.stored.insert(id, held.stored);
             if !held.bits.is_empty() {
                 table.live.insert(id, held.bits);
             }
@@ -87,6 +122,25 @@ impl FrozenSegments {
 }
 
 impl Table {
+    /// Takes what containers say of themselves for the pieces that there are. For a repair that has lost the tree.
+    pub(crate) fn take_directories(&mut self, containers: &[(ContainerId, Vec<ContainerPiece>)]) {
+        self.pieces.clear();
+        for (container, pieces) in containers {
+            for piece in pieces {
+                let mut placed = LiveBits::empty(self.segment_blocks);
+                let blocks = piece.survivors.iter().flat_map(|s| s.first..s.first + u32::from(s.count));
+                blocks.filter(|block| *block < self.segment_blocks).for_each(|block| {
+                    placed.put(block, true);
+                });
+                let (part, container, base) = (piece.part, *container, piece.base);
+                let known = self.pieces.entry(piece.segment).or_default();
+                if known.iter().all(|other| other.part != part && other.placed.and(&placed).is_empty()) {
+                    known.push(Piece { part, container, base, placed });
+                }
+            }
+        }
+    }
+
     /// Whether stored blocks have a place.
     pub(crate) fn holds(&self, first: LogAddress, count: u32) -> bool {
         let end = u64::from(first.block()) + u64::from(count);

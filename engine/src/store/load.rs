@@ -34,11 +34,12 @@ pub(super) async fn load_newest(
     disk: &Disk,
     superblock: &Superblock,
     limits: &Limits,
+    repairs: bool,
     report: &mut RecoveryReport,
 ) -> Result<Loaded, StoreError> {
     let mut reasons = Vec::new();
     for reference in superblock.checkpoints.iter().filter(|c| !c.is_absent()) {
-        match load(disk, superblock, reference, limits).await {
+        match load(disk, superblock, reference, limits, repairs).await {
             Ok(loaded) => {
                 if !reasons.is_empty() {
                     report.older_checkpoint = Some(reasons.join("; "));
@@ -58,6 +59,7 @@ async fn load(
     superblock: &Superblock,
     reference: &CheckpointRef,
     limits: &Limits,
+    repairs: bool,
 ) -> Result<Loaded, String> {
     let geometry = disk.geometry();
     let end = geometry.data_start + geometry.slot_count * geometry.slot_bytes();
@@ -112,7 +114,9 @@ async fn load(
         }
     };
     let (entries, versions) = understand(scanned)?;
-    liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;
+    if !repairs {
+        liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;
+    }
     Ok(Loaded { reference: *reference, checkpoint, pages, segments, catalog_tree, catalog_mirror, entries, versions })
 }
 

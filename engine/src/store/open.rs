@@ -73,7 +73,21 @@ pub struct RecoveryReport {
 }
 
 pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Store, RecoveryReport), StoreError> {
-    let begun = io.now();
+    let begun = begin(io, path, options, false).await?;
+    go_on(begun, io, path, options).await
+}
+
+/// A store in memory, with its log read and nothing done yet.
+pub(crate) struct Begun {
+    pub core: Rc<Core>,
+    pub report: RecoveryReport,
+    leftover: Option<Leftover>,
+    at_ns: u64,
+}
+
+/// Opens as far as nothing is folded yet. `repairs`: what can be repaired is no reason to refuse, and a damaged log is cut.
+pub(crate) async fn begin(io: &Io, path: &Path, options: &OpenOptions, repairs: bool) -> Result<Begun, StoreError> {
+    let at_ns = io.now();
     let failed = |doing| move |source| StoreError::Io { doing, path: path.to_owned(), source };
     let (disk, superblock) = open_file(io, path, options).await?;
     let mut report = RecoveryReport {
@@ -81,12 +95,12 @@ pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<
         host_restarted: !superblock.clean && superblock.boot_id != io.boot_id(),
         ..RecoveryReport::default()
     };
-    let loaded = load_newest(&disk, &superblock, &options.limits, &mut report).await?;
+    let loaded = load_newest(&disk, &superblock, &options.limits, repairs, &mut report).await?;
     let slots = Table { segments: &loaded.segments };
     let replayed = replay::replay(&disk, &superblock, &loaded.reference, &slots).await;
     if let Some(damage) = &replayed.damage {
         let damage = Damage::new(damage, &loaded);
-        if !options.read_only {
+        if !options.read_only && !repairs {
             return Err(StoreError::Damaged(Box::new(damage)));
         }
         report.damage = Some(damage);
@@ -95,8 +109,13 @@ pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<
     report.cut = replayed.cut.clone();
 
     let dir = remains::arena_dir(options.arena_dir.as_deref(), path);
-    let leftover = find_leftover(io, &superblock, &dir, &replayed, options, &mut report)?;
-    if options.read_only && leftover.as_ref().is_some_and(|l| !l.entries.is_empty()) {
+    let leftover = match repairs && report.damage.is_some() {
+        // What only shared memory holds goes on from records that are lost.
+        true => None,
+        false => find_leftover(io, &superblock, &dir, &replayed, options, &mut report)?,
+    };
+    report.incarnation_changed |= repairs && report.damage.is_some();
+    if options.read_only && !repairs && leftover.as_ref().is_some_and(|l| !l.entries.is_empty()) {
         return Err(StoreError::NeedsRecovery);
     }
     for (id, slot, last) in &replayed.segments {
@@ -121,20 +140,32 @@ pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<
         committed.map_err(failed("writing the superblock of"))?;
     }
     let core = assemble(disk, cell, &begin, loaded, replayed, options, (arena, arena_path));
+    Ok(Begun { core, report, leftover, at_ns })
+}
+
+/// Begins to work, and brings back what only the memory of a dead server held.
+pub(crate) async fn go_on(
+    begun: Begun,
+    io: &Io,
+    path: &Path,
+    options: &OpenOptions,
+) -> Result<(Store, RecoveryReport), StoreError> {
+    let Begun { core, mut report, leftover, at_ns } = begun;
+    let dir = remains::arena_dir(options.arena_dir.as_deref(), path);
     // From here on the fold keeps up: what is published again may be more than the overlay holds at once.
     let background = if options.read_only { Vec::new() } else { background::start(&core) };
     if let Some(leftover) = &leftover {
         report.republished = remains::publish_again(&core, leftover).await?;
     }
     if !options.read_only {
-        remains::remove_others(io, &begin.store_id, &dir, &core.arena_path)?;
+        remains::remove_others(io, &core.superblock.current().store_id, &dir, &core.arena_path)?;
     }
     // Two checkpoints forget all mounts but this one: the list never overflows, however often the server dies.
     if core.superblock.current().mounts.len() + 1 >= MOUNTS_MAX && !options.read_only {
         core.write_checkpoint().await?;
         core.write_checkpoint().await?;
     }
-    report.took_ns = io.now() - begun;
+    report.took_ns = io.now() - at_ns;
     Ok((Store { core, _background: Rc::new(background) }, report))
 }
 
@@ -208,6 +239,10 @@ fn new_mount(
     let highest = highest.chain([replayed.last_segment.0, loaded.checkpoint.header.next_segment.0]).max();
     let first_segment = SegmentId(highest.unwrap_or(0) + SEGMENT_ID_GAP);
     let first_slot = loaded.segments.reserve().ok_or(StoreError::Full)?;
+    // Behind a damaged record no mount counts any more.
+    if replayed.damage.is_some() {
+        next.mounts.retain(|mount| mount.first_sequence <= replayed.frontier.sequence);
+    }
     let mount = Mount(io.random_u64() | 1);
     next.mounts.push(MountEntry {
         mount,

@@ -276,6 +276,18 @@ pub struct Damaged {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairResult {
+    pub schema: u32,
+    /// Nothing was changed.
+    pub dry_run: bool,
+    pub actions: Vec<String>,
+    /// Acknowledged data that is gone.
+    pub lost: Vec<Damaged>,
+    /// The newest that is known, which something may have replaced.
+    pub doubtful: Vec<Damaged>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckResult {
     pub schema: u32,
     pub volumes: u64,

@@ -113,9 +113,9 @@ impl Trouble {
             }
             StoreError::Damaged { .. } => Trouble::new(Kind::Damage, text)
                 .why("serving the store would silently drop data that a client was told is safe.")
-                .fix("bring back a copy of the store; nothing on it was changed"),
+                .fix(format!("treering store check {path} --repair --dry-run     what cutting the log there would give up")),
             StoreError::NoCheckpoint(_) | StoreError::Page(_) => Trouble::new(Kind::Damage, text)
-                .fix(format!("treering store check {path}     what can be said about it; nothing on it was changed")),
+                .fix(format!("treering store check {path} --repair --dry-run     what can be repaired; nothing on it was changed")),
             StoreError::AcknowledgedWritesMissing { arena, .. } => Trouble::new(Kind::Damage, text)
                 .evidence(format!("shared memory expected at {}", arena.display()))
                 .why("a client that still holds the volume would go on as if its last writes were there.")

@@ -8,8 +8,8 @@ pub use history::{
 };
 
 use super::api::{
-    CheckResult, Damaged, Done, Dot, Dots, Finding, NewDot, NewVolume, Recovery, SCHEMA, ScrubResult, SpaceReport,
-    StoreInfo, VolumeState,
+    CheckResult, Damaged, Done, Dot, Dots, Finding, NewDot, NewVolume, Recovery, RepairResult, SCHEMA, ScrubResult,
+    SpaceReport, StoreInfo, VolumeState,
 };
 use super::trouble::{Kind, Trouble};
 use crate::export::Attachment;
@@ -17,7 +17,8 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::num::NonZeroU64;
 use std::path::Path;
-use treering_engine::{CheckReport, RecoveryReport, ScrubReport, Store};
+use treering_engine::{CheckReport, OpenOptions, RecoveryReport, RepairReport, ScrubReport, Store};
+use treering_io::Io;
 
 pub fn dots(store: &Store) -> Dots {
     let volume = |v: treering_engine::VolumeInfo| VolumeState {
@@ -143,11 +144,22 @@ pub async fn scrub(
         Trouble::new(Kind::Usage, "a scrub of 0 bytes per second never ends").fix("treering store scrub --rate 64M")
     })?;
     let ScrubReport { data_bytes, page_bytes, damaged } = store.scrub(rate, progress).await?;
-    let damaged = damaged.into_iter().map(|treering_engine::Damaged { name, bytes, what }| {
+    Ok(ScrubResult { schema: SCHEMA, data_bytes, page_bytes, damaged: places(damaged) })
+}
+
+/// Repairs a store that nobody has open.
+pub async fn repair(io: &Io, path: &Path, options: &OpenOptions, dry_run: bool) -> Result<RepairResult, Trouble> {
+    let repaired = Store::repair(io, path, options, dry_run).await;
+    let RepairReport { actions, lost, doubtful } = repaired.map_err(|error| Trouble::of_store(&error, path))?;
+    Ok(RepairResult { schema: SCHEMA, dry_run, actions, lost: places(lost), doubtful: places(doubtful) })
+}
+
+fn places(damaged: Vec<treering_engine::Damaged>) -> Vec<Damaged> {
+    let place = |treering_engine::Damaged { name, bytes, what }| {
         let (from, to) = bytes.unzip();
         Damaged { name, from, to, what }
-    });
-    Ok(ScrubResult { schema: SCHEMA, data_bytes, page_bytes, damaged: damaged.collect() })
+    };
+    damaged.into_iter().map(place).collect()
 }
 
 pub fn recovery(report: &RecoveryReport) -> Recovery {

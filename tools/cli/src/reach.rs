@@ -68,6 +68,22 @@ pub fn with_store<T>(
     })
 }
 
+/// Does what needs a store that nobody has open.
+pub fn with_unserved<T>(
+    common: &Common,
+    act: impl AsyncFnOnce(&Io, &OpenOptions) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    let mut runtime = runtime(BackendChoice::Auto)?;
+    let io = runtime.io();
+    let options = OpenOptions {
+        limits: Limits::floor(),
+        arena_dir: common.arena_dir.clone(),
+        full_policy: FullPolicy::Error,
+        ..OpenOptions::default()
+    };
+    runtime.block_on(act(&io, &options))
+}
+
 pub fn runtime(choice: BackendChoice) -> Result<Runtime, Trouble> {
     Runtime::new(choice).map_err(|error| {
         Trouble::new(Kind::Other, format!("starting the I/O back end: {error}"))

@@ -4,6 +4,7 @@ mod check;
 mod df;
 mod info;
 mod init;
+mod repair;
 mod scrub;
 
 pub use check::check_unserved;

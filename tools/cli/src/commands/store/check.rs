@@ -14,10 +14,16 @@ const EXAMPLES: &str = "\
 Examples:
   treering store check /var/lib/treering/store            maps, liveness, pages: minutes at most
   treering store check /var/lib/treering/store --data     and every stored block against its checksum
+  treering store check --repair --dry-run                 what a repair would do, and what would be lost
+  treering store check --repair                           and do it
 
 Nothing is changed. A served store is checked by its server while it goes on serving.
 
-Exit codes: 0 nothing is lost (space that leaked is named) · 7 damage, each piece named";
+A repair needs a store that nobody serves. Damaged pages of maps are rebuilt from the log, the liveness of segments from the
+maps, one copy of the catalog from the other; a damaged log is cut. Of each volume and snapshot it names what is lost, and
+what is doubtful: the newest content that is known, though something that the log no longer tells may have replaced it.
+
+Exit codes: 0 nothing is lost (space that leaked is named) · 7 damage, each piece named; after a repair, what is lost or doubtful";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -27,10 +33,19 @@ pub struct Check {
     /// Read every stored block too
     #[arg(long)]
     data: bool,
+    /// Rebuild metadata that is damaged from what the store says a second time
+    #[arg(long, conflicts_with = "data")]
+    repair: bool,
+    /// With --repair: change nothing, only say what would be done and lost
+    #[arg(long, requires = "repair")]
+    dry_run: bool,
 }
 
 impl Check {
     pub fn run(&self, common: &Common) -> Result<ExitCode, Trouble> {
+        if self.repair {
+            return super::repair::run(self.path.as_deref(), self.dry_run, common);
+        }
         let result = self.check(common).map_err(|trouble| trouble.doing("store check"))?;
         let findings: Vec<String> = result.findings.iter().map(|finding| finding.what.clone()).collect();
         common.output().result(&result, &findings, || text(&result));

@@ -1,0 +1,294 @@
+//! What is damaged, and what will stand in its place: found out before anything is written.
+
+use std::collections::BTreeMap;
+
+use treering_format::container::ContainerPiece;
+use treering_format::node::NodeRef;
+use treering_format::record::Encoding;
+use treering_format::units::{ContainerId, LogAddress, SegmentId};
+
+use super::RepairReport;
+use super::rebuild::{Claims, Lost, Path, Rebuilt, bytes_of, rebuild, within};
+use super::scan::{Evidence, directories};
+use crate::check::{Root, Shown, stored_run, unreadable};
+use crate::error::StoreError;
+use crate::map::{Extent, Visited, extents_of};
+use crate::pages::PageSet;
+use crate::scrub::Damaged;
+use crate::segments::{LiveBits, Table};
+use crate::store::Core;
+use crate::versions::tree::NodeId;
+
+pub(super) struct Plan {
+    pub maps: Vec<MapRepair>,
+    /// Pages that trees refer to.
+    pub pages: PageSet,
+    /// What the table must say; None if it does.
+    pub live: Option<BTreeMap<SegmentId, LiveBits>>,
+    pub table: Table,
+    /// Whether nothing of the old table can be used.
+    pub table_lost: bool,
+    pub mirror_lost: bool,
+}
+
+/// A map with lost parts.
+pub(super) struct MapRepair {
+    pub node: NodeId,
+    pub lost_pages: PageSet,
+    pub ranges: Vec<(u64, u64)>,
+    pub extents: Vec<Extent>,
+}
+
+pub(super) async fn survey(core: &Core, report: &mut RepairReport) -> Result<Plan, StoreError> {
+    let mut pages = PageSet::default();
+    let mirror_lost = catalogs(core, &mut pages, report).await;
+    let mut own = PageSet::default();
+    let (mut table, wrong) = core.segments.frozen().read(&core.pages, &mut own).await;
+    let containers = directories(core).await;
+    if !wrong.is_empty() {
+        table.take_directories(&containers);
+    }
+    pages.join(&own);
+    let roots = core.roots();
+    let mut survey = Survey {
+        core,
+        must: Shown::new(core.disk.geometry().segment_blocks),
+        may: Shown::new(core.disk.geometry().segment_blocks),
+        pages,
+        lost_pages: PageSet::default(),
+        report,
+    };
+    for root in &roots {
+        survey.count(root).await;
+    }
+    let maps = survey.maps(&roots, &table, &containers, wrong.is_empty()).await;
+    for error in wrong.iter().take(1) {
+        survey.report.actions.push(format!("the liveness of segments is computed from the maps: {error}"));
+    }
+    let live = survey.liveness(&table, wrong.is_empty());
+    Ok(Plan { maps, pages: survey.pages, live, table, table_lost: !wrong.is_empty(), mirror_lost })
+}
+
+/// Reads both catalogs; the first one was read already, or replaced by the second.
+async fn catalogs(core: &Core, pages: &mut PageSet, report: &mut RepairReport) -> bool {
+    let (first, mirror) = (core.catalog_tree.borrow().clone(), core.catalog_mirror.borrow().clone());
+    if first.dirty_nodes() > 0 {
+        report.actions.push("the catalog is written anew from its second tree".into());
+    }
+    let mut said = [Some(Vec::new()), Some(Vec::new())];
+    for (tree, said) in [first, mirror].iter().zip(&mut said) {
+        let mut leaves = tree.leaves(true);
+        loop {
+            let batch = leaves.next(&core.pages, &mut |reference| pages.insert(reference.page)).await;
+            if batch.is_empty() {
+                break;
+            }
+            for visited in batch {
+                match visited {
+                    Visited::Leaf { page, .. } => {
+                        let entries = (0..page.len()).map(|index| (page.key(index), page.value(index).to_vec()));
+                        said.iter_mut().for_each(|said| said.extend(entries.clone()));
+                    }
+                    Visited::Unreadable { .. } => *said = None,
+                }
+            }
+        }
+    }
+    let lost = said[1].is_none() || said[0].is_some() && said[0] != said[1];
+    if lost {
+        report.actions.push("the second tree of the catalog is written anew from the first".into());
+    }
+    lost
+}
+
+struct Survey<'a> {
+    core: &'a Core,
+    must: Shown,
+    may: Shown,
+    pages: PageSet,
+    lost_pages: PageSet,
+    report: &'a mut RepairReport,
+}
+
+impl Survey<'_> {
+    /// What can be read of a map.
+    async fn count(&mut self, root: &Root) {
+        let mut leaves = root.map.tree().leaves(true);
+        let mut seen = PageSet::default();
+        loop {
+            let pages = &mut self.pages;
+            let mut enter = |reference: &NodeRef| {
+                pages.insert(reference.page);
+                seen.insert(reference.page)
+            };
+            let batch = leaves.next(&self.core.pages, &mut enter).await;
+            if batch.is_empty() {
+                return;
+            }
+            for visited in batch {
+                match visited {
+                    Visited::Leaf { page, .. } => {
+                        extents_of(&page).for_each(|extent| self.show(root, &extent));
+                    }
+                    Visited::Unreadable { page, .. } => {
+                        self.lost_pages.insert(page);
+                    }
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, root: &Root, extent: &Extent) {
+        let Some((first, place, count)) = stored_run(root, extent) else { return };
+        if first.block().checked_add(count).is_none_or(|end| end > self.core.disk.geometry().segment_blocks) {
+            return;
+        }
+        let raw = extent.encoding() == Some(Encoding::Raw);
+        let shown = if root.thinned { &mut self.may } else { &mut self.must };
+        shown.put(first, count, place, raw);
+    }
+
+    /// Rebuilds what is lost of each map.
+    async fn maps(
+        &mut self,
+        roots: &[Root],
+        table: &Table,
+        containers: &[(ContainerId, Vec<ContainerPiece>)],
+        table_is_known: bool,
+    ) -> Vec<MapRepair> {
+        let mut lost: Vec<(usize, Path, Vec<Lost>)> = Vec::new();
+        for (index, root) in roots.iter().enumerate().filter(|_| self.lost_pages.len() > 0) {
+            let parts = unreadable(self.core, root, &self.lost_pages).await;
+            let part = |(low, high, page, error): (u64, u64, _, crate::pages::PageError)| Lost {
+                low,
+                high,
+                page,
+                why: error.to_string(),
+            };
+            let parts: Vec<Lost> = parts.into_iter().map(part).collect();
+            if !parts.is_empty() {
+                lost.push((index, self.path(root), parts));
+            }
+        }
+        if lost.is_empty() {
+            return Vec::new();
+        }
+        let wanted = |line, from: u64, to: u64| {
+            lost.iter().any(|(_, path, parts)| {
+                path.iter().any(|(l, _)| *l == line) && parts.iter().any(|part| part.low < to && from < part.high)
+            })
+        };
+        let newest = self.core.newest.get();
+        let evidence = Evidence::gather(self.core, &newest, containers, &wanted).await;
+        // Where the bits are lost, anything may live that has a slot.
+        let lives = |stored: LogAddress| match table_is_known {
+            true => table.live.get(&stored.segment()).is_some_and(|bits| bits.get(stored.block())),
+            false => table.holds(stored, 1),
+        };
+        let mut claims = Claims::default();
+        let mut rebuilt: Vec<Vec<Rebuilt>> = Vec::new();
+        for (_, path, parts) in &lost {
+            let each: Vec<Rebuilt> = parts.iter().map(|part| rebuild(&evidence, path, part, &lives)).collect();
+            each.iter().zip(parts).for_each(|(new, part)| claims.take(part.page, new.candidates()));
+            rebuilt.push(each);
+        }
+        // Who shows a block for sure is known before anything new is counted.
+        let only_here = |address: LogAddress| {
+            let shown = |by: &Shown| by.shows(address.segment(), address.block());
+            table_is_known && claims.only_one(address) && !shown(&self.must) && !shown(&self.may)
+        };
+        let mut doubts = Vec::new();
+        for ((index, _, parts), each) in lost.iter().zip(&rebuilt) {
+            for (part, new) in parts.iter().zip(each) {
+                doubts.extend(new.doubtful(only_here).into_iter().map(|range| (*index, range, part.why.clone())));
+            }
+        }
+        let mut maps = Vec::new();
+        for ((index, _, parts), each) in lost.iter().zip(&rebuilt) {
+            let root = &roots[*index];
+            let mut repair = MapRepair {
+                node: root.node,
+                lost_pages: parts.iter().map(|part| part.page).collect(),
+                ranges: parts.iter().map(|part| (part.low, part.high)).collect(),
+                extents: Vec::new(),
+            };
+            for (part, new) in parts.iter().zip(each) {
+                for extent in within(&new.extents, part.low, part.high) {
+                    self.show(root, &extent);
+                    repair.extents.push(extent);
+                }
+            }
+            let blocks: u64 = repair.extents.iter().map(|extent| extent.count).sum();
+            let what =
+                format!("{}: {} parts of the map, {blocks} blocks, are taken from the log", root.name, parts.len());
+            self.report.actions.push(what);
+            maps.push(repair);
+        }
+        // Live blocks that nobody shows now may have stood anywhere that is not known from whole records.
+        let homeless = if table_is_known { self.homeless(table) } else { 0 };
+        for (index, path, parts) in lost.iter().filter(|_| homeless > 0) {
+            let limit = path.first().map_or(LogAddress::NONE, |(_, limit)| *limit);
+            if evidence.known_from(limit) > LogAddress::NONE {
+                let why = format!("{homeless} stored blocks of which it is not known where they stood");
+                doubts.extend(parts.iter().map(|part| (*index, (part.low, part.high), why.clone())));
+            }
+        }
+        for (index, range, why) in doubts {
+            let root = &roots[index];
+            if let Some(bytes) = root.size.and_then(|size| bytes_of(range, size)) {
+                self.report.doubtful.push(Damaged { name: root.name.clone(), bytes: Some(bytes), what: why });
+            }
+        }
+        maps
+    }
+
+    fn path(&self, root: &Root) -> Path {
+        let (line, limit) = match root.node {
+            NodeId::Head(line) => (line, self.core.newest.get().fold),
+            NodeId::Frozen(id) => {
+                let line = self.core.versions.get(id).map(|version| version.line).unwrap_or_default();
+                (line, self.core.versions.tree().get(id).map_or(LogAddress::NONE, |version| version.position))
+            }
+        };
+        self.core.versions.lines_of(line, limit)
+    }
+
+    /// Live blocks that nothing shows.
+    fn homeless(&self, table: &Table) -> u64 {
+        let shown = |id, block| self.must.shows(id, block) || self.may.shows(id, block);
+        let of = |(id, bits): (&SegmentId, &LiveBits)| bits.blocks().filter(|block| !shown(*id, *block)).count() as u64;
+        table.live.iter().map(of).sum()
+    }
+
+    /// The bits as the maps have them, if the table says anything else.
+    fn liveness(&mut self, table: &Table, table_is_known: bool) -> Option<BTreeMap<SegmentId, LiveBits>> {
+        let segment_blocks = self.core.disk.geometry().segment_blocks;
+        let none = LiveBits::empty(segment_blocks);
+        let mut live = BTreeMap::new();
+        let segments: std::collections::BTreeSet<SegmentId> =
+            self.must.segments().chain(self.may.segments()).chain(table.live.keys().copied()).collect();
+        let (mut set, mut cleared) = (0u64, 0u64);
+        for id in segments {
+            let old = table.live.get(&id).unwrap_or(&none);
+            let mut bits = LiveBits::empty(segment_blocks);
+            for block in 0..segment_blocks {
+                let known = old.get(block) || !table_is_known && table.holds(LogAddress::new(id, block), 1);
+                let lives = self.must.shows(id, block) || self.may.shows(id, block) && known;
+                bits.put(block, lives);
+                set += u64::from(lives && !old.get(block));
+                cleared += u64::from(!lives && old.get(block));
+            }
+            live.insert(id, bits);
+        }
+        if !table_is_known {
+            return Some(live);
+        }
+        if set > 0 {
+            self.report.actions.push(format!("{set} stored blocks that counted as free count as live"));
+        }
+        if cleared > 0 {
+            self.report.actions.push(format!("{cleared} stored blocks that nothing shows are given back"));
+        }
+        (set + cleared > 0).then_some(live)
+    }
+}

@@ -1,0 +1,153 @@
+//! Repairs of chosen damage; `treering-sim repairs` does it at random, against everything that was there.
+
+use treering_engine::{Damaged, NewSnapshot, RepairReport, SnapshotRef, Store};
+use treering_format::node::{Node, TreeKind};
+use treering_io::sim::Host;
+
+mod support;
+
+use support::{MIB, create, host, is_clean, life, noise, open, options, store as path, volume};
+
+const BLOCK: usize = 4096;
+const BLOCKS: u64 = 600;
+
+/// Block `block` as generation `generation` writes it.
+fn content(generation: u64, block: u64) -> Vec<u8> {
+    noise(generation * 10_000 + block, BLOCK)
+}
+
+/// A volume of single blocks that no extent joins, a snapshot of it, and a head that wrote over every third block since.
+fn prepared() -> Vec<u8> {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("v", 16 * MIB)]).await.expect("there is room");
+        let v = store.volume("d", "v").expect("it was made");
+        for block in 0..BLOCKS {
+            v.write(block * 2 * BLOCK as u64, &content(1, block), false).await.expect("there is room");
+        }
+        let new = NewSnapshot { name: Some("s".into()), ..NewSnapshot::default() };
+        store.create_snapshot(&["d"], &new).await.expect("there is room");
+        for block in (0..BLOCKS).step_by(3) {
+            v.write(block * 2 * BLOCK as u64, &content(2, block), false).await.expect("there is room");
+        }
+        store.close().await.expect("a clean end");
+    });
+    host.disk_image(&path())
+}
+
+/// Ruins the pages that `choose` picks by tree and level.
+fn ruined(mut image: Vec<u8>, choose: impl Fn(TreeKind, u8) -> bool) -> Host {
+    let mut pages = 0;
+    for at in (MIB as usize..image.len()).step_by(BLOCK) {
+        let Ok(node) = Node::decode(&image[at..at + BLOCK]) else { continue };
+        if choose(node.header().kind, node.header().level) {
+            image[at + 100] ^= 4;
+            pages += 1;
+        }
+    }
+    assert!(pages > 0, "there is something to ruin");
+    let host = host(64 * MIB);
+    host.set_disk_image(&path(), image);
+    host
+}
+
+fn repair(host: &Host, dry_run: bool) -> RepairReport {
+    life(host, async |io| Store::repair(&io, &path(), &options(), dry_run).await.expect("it can be repaired"))
+}
+
+fn reads_as_before(host: &Host) {
+    life(host, async |io| {
+        let store = open(&io).await;
+        is_clean(&store).await;
+        let head = store.volume("d", "v").expect("it is there");
+        let cut = store.open_snapshot("d", "v", &SnapshotRef::Name("s".into())).expect("it is there");
+        for block in 0..BLOCKS {
+            let newest = if block % 3 == 0 { 2 } else { 1 };
+            for (volume, generation) in [(&head, newest), (&cut, 1)] {
+                let found = volume.read(block * 2 * BLOCK as u64, BLOCK).await.expect("it can be read");
+                assert!(found[..] == content(generation, block)[..], "block {block} of generation {generation}");
+            }
+        }
+        store.close().await.expect("a clean end");
+    });
+}
+
+#[test]
+fn all_maps_are_rebuilt_from_the_log_each_up_to_its_cut() {
+    let host = ruined(prepared(), |kind, _| kind == TreeKind::Map);
+    let before = host.disk_image(&path());
+    let planned = repair(&host, true);
+    assert!(host.disk_image(&path()) == before, "a dry run changes nothing");
+    let report = repair(&host, false);
+    assert_eq!(report, planned);
+    let nothing: (Vec<Damaged>, Vec<Damaged>) = Default::default();
+    assert_eq!((report.lost, report.doubtful), nothing, "every record is there");
+    assert_eq!(report.actions.len(), 2, "{:?}", report.actions);
+    reads_as_before(&host);
+    assert_eq!(repair(&host, false), RepairReport::default(), "nothing is left to be done");
+}
+
+#[test]
+fn liveness_is_computed_from_the_maps() {
+    let host = ruined(prepared(), |kind, _| kind == TreeKind::Liveness);
+    let report = repair(&host, false);
+    assert_eq!((report.lost.len(), report.doubtful.len(), report.actions.len()), (0, 0, 1), "{report:?}");
+    reads_as_before(&host);
+}
+
+#[test]
+fn leaves_and_liveness_together_are_rebuilt() {
+    let host = ruined(prepared(), |kind, level| kind == TreeKind::Liveness || kind == TreeKind::Map && level == 0);
+    let report = repair(&host, false);
+    assert_eq!((report.lost.len(), report.doubtful.len()), (0, 0), "{report:?}");
+    reads_as_before(&host);
+}
+
+#[test]
+fn what_a_repaired_store_frees_comes_back() {
+    let host = ruined(prepared(), |kind, level| kind == TreeKind::Map && level == 0);
+    repair(&host, false);
+    life(&host, async |io| {
+        let store = open(&io).await;
+        store.remove_dot("d").await.expect("it goes");
+        for _ in 0..200 {
+            store.fold().await.expect("it is swept");
+        }
+        store.checkpoint().await.expect("it is written");
+        let report = store.check(false, &mut |_| {}).await.expect("a check");
+        assert_eq!((report.findings, report.live_blocks), (Vec::new(), 0));
+        store.close().await.expect("a clean end");
+    });
+}
+
+#[test]
+fn a_damaged_log_is_cut_and_says_what_went() {
+    let mut image = prepared();
+    // Of a store that crashed: the record behind the checkpoint is damaged, one behind it attests it.
+    let host = host(64 * MIB);
+    host.set_disk_image(&path(), image);
+    life(&host, async |io| {
+        let store = open(&io).await;
+        let v = store.volume("d", "v").expect("it is there");
+        for round in 0..3 {
+            v.write(0, &content(9, round), true).await.expect("there is room");
+        }
+        // The process ends without a close.
+    });
+    host.process_crash();
+    image = host.disk_image(&path());
+    let wanted = content(9, 0);
+    let at = (MIB as usize..image.len()).step_by(BLOCK).find(|at| image[*at..at + BLOCK] == wanted[..]);
+    let header = at.expect("the first of them is in the log") - BLOCK;
+    image[header + 40] ^= 1;
+    let host = support::host(64 * MIB);
+    host.set_disk_image(&path(), image);
+    life(&host, async |io| {
+        assert!(Store::open(&io, &path(), &options()).await.is_err(), "acknowledged data is missing");
+    });
+    let report = repair(&host, false);
+    assert!(!report.lost.is_empty(), "{report:?}");
+    reads_as_before(&host);
+}
