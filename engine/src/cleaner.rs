@@ -57,8 +57,31 @@ pub(crate) struct Cleaner {
     spared: RefCell<HashMap<Source, u64>>,
     /// Where everything stood when a job would have brought nothing.
     fruitless: Cell<Option<Fruitless>>,
+    pub(crate) figures: Cell<CleaningFigures>,
     /// When clients last wrote something, as far as the cleaner saw, and what was sealed by then.
     written: Cell<(u64, u64)>,
+}
+
+impl Cleaner {
+    /// A read found its blocks in a container.
+    pub(crate) fn count_read(&self) {
+        let figures = self.figures.get();
+        self.figures.set(CleaningFigures { reads: figures.reads + 1, ..figures });
+    }
+}
+
+/// What the cleaner did since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CleaningFigures {
+    /// Containers filled.
+    pub containers: u64,
+    pub copied_bytes: u64,
+    /// Containers that were emptied in turn.
+    pub containers_again: u64,
+    /// Containers that took a segment's blocks in part.
+    pub split: u64,
+    /// Reads from the disk that found their blocks in a container.
+    pub reads: u64,
 }
 
 /// A look at all candidates that found no gain.
@@ -133,7 +156,7 @@ impl Core {
             if self.pressure.nothing_to_clean.replace(Some(checkpoints)) != Some(checkpoints) {
                 self.health.progress().notify_all();
             }
-            self.ask_for_emptied();
+            self.ask_for_emptied(true);
             match outcome {
                 Outcome::Failed => self.disk.io().sleep(rest).await,
                 _ => drop(self.disk.io().timeout(rest, wake).await),
@@ -153,7 +176,7 @@ impl Core {
         match self.clean_once(urgent).await {
             Ok(()) => {
                 self.pressure.cleaned.set(self.pressure.cleaned.get() + 1);
-                self.ask_for_emptied();
+                self.ask_for_emptied(false);
                 Outcome::Worked
             }
             Err(Stopped::Victim) => Outcome::Worked,
@@ -230,7 +253,14 @@ impl Core {
         let mut reserved = Reserved { core: self, slot: Some(slot) };
         self.copy(&mut plan, container, slot).await?;
         reserved.slot = None;
-        self.install(Installed { container, slot, moved: plan.moved(segment_blocks) }).await
+        self.install(Installed { container, slot, moved: plan.moved(segment_blocks) }).await?;
+        let mut figures = self.cleaner.figures.get();
+        figures.containers += 1;
+        figures.copied_bytes += plan.data_bytes();
+        figures.containers_again += plan.containers();
+        figures.split += u64::from(plan.splits());
+        self.cleaner.figures.set(figures);
+        Ok(())
     }
 
     async fn install(&self, installed: Installed) -> Result<(), Stopped> {
@@ -263,14 +293,15 @@ impl Core {
         Marks { reserve, busy, idle: busy.max(part(self.limits.clean_idle_percent)) }
     }
 
-    /// Emptied slots come back with checkpoints only.
-    fn ask_for_emptied(&self) {
+    /// Emptied slots come back with checkpoints only. One is due when there are many; or a few, if somebody waits for them and the
+    /// cleaner has nothing else to do.
+    fn ask_for_emptied(&self, idle: bool) {
         let counts = self.segments.counts();
         let fold = self.fold.borrow().reached;
         let emptied = self.segments.emptied(&fold);
         let held = self.pressure.held.get() > 0;
         let many = emptied + counts.freed >= WAITING_SLOTS.max(counts.total / WAITING_PART);
-        if held && emptied > 0 || many && counts.free < self.marks().busy {
+        if idle && held && emptied > 0 || many && counts.free < self.marks().busy {
             self.pressure.ask_checkpoint();
         }
     }

@@ -54,6 +54,7 @@ mod versions;
 mod volume;
 
 pub use check::{CheckReport, Finding};
+pub use cleaner::CleaningFigures;
 pub use compress::CompressionMode;
 pub use error::{CatalogError, CheckError, Failure, StoreError, VolumeError};
 pub use limits::Limits;

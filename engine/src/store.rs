@@ -13,7 +13,7 @@ use treering_io::{Io, Task};
 
 use crate::cache::DataCache;
 use crate::catalog::SharedCatalog;
-use crate::cleaner::Cleaner;
+use crate::cleaner::{Cleaner, CleaningFigures};
 use crate::compress::CompressionMode;
 use crate::disk::{BLOCK, Disk};
 use crate::error::{Failure, StoreError, VolumeError};
@@ -154,8 +154,7 @@ pub struct Status {
     pub reads_ahead: u64,
     /// Deleted versions that are being swept, or wait for it.
     pub sweeps: u64,
-    /// Containers that the cleaner filled.
-    pub cleaned: u64,
+    pub cleaning: CleaningFigures,
     /// Why the store stopped acknowledging, if it did.
     pub failure: Option<Rc<Failure>>,
 }
@@ -211,7 +210,7 @@ impl Store {
             cut_holds: core.holds.figures(),
             reads_ahead: core.ahead.taken(),
             sweeps: core.versions.sweeps() + core.fold.borrow().cuts.releases(),
-            cleaned: core.pressure.cleaned.get(),
+            cleaning: core.cleaner.figures.get(),
             failure: core.health.failure(),
         }
     }

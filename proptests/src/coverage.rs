@@ -1,6 +1,6 @@
 //! What a run met: printed at the end, so that a check that has stopped checking is seen.
 
-use treering_engine::RecoveryReport;
+use treering_engine::{CleaningFigures, RecoveryReport};
 use treering_format::record::{Descriptor, Encoding, Record};
 
 use crate::content::BLOCK;
@@ -35,7 +35,7 @@ counters! {
     emptied,
     host_crashes, process_crashes, crashes_in_recovery, torn_shared_memory, clean_closes, read_only_opens,
     recoveries, replayed_records, republished, cut_tails, older_checkpoints, pieces_lost, pieces_doubtful,
-    checkpoints, cleaned, folds, checks, online_checks,
+    checkpoints, containers, containers_again, containers_split, reads_moved, folds, checks, online_checks,
     /// Online checks that gave way to writers.
     checks_ended,
     findings, fail_stops, refused_opens, damaged_blocks, faults,
@@ -106,6 +106,13 @@ impl Coverage {
         }
     }
 
+    pub fn cleaning(&mut self, figures: &CleaningFigures) {
+        self.containers += figures.containers;
+        self.containers_again += figures.containers_again;
+        self.containers_split += figures.split;
+        self.reads_moved += figures.reads;
+    }
+
     /// What a long run should have met, and has not: a scenario that does not happen any more checks nothing.
     pub fn missing(&self) -> Vec<&'static str> {
         let met = [
@@ -116,6 +123,10 @@ impl Coverage {
             ("reads of snapshots", self.frozen_reads_verified),
             ("reads that were read ahead", self.reads_ahead),
             ("emptied stores", self.emptied),
+            ("cleaned slots", self.containers),
+            ("containers that were cleaned again", self.containers_again),
+            ("segments that were cleaned in part", self.containers_split),
+            ("reads of what was moved", self.reads_moved),
             ("checks under load", self.online_checks),
             ("stores without space", self.no_space),
             ("older checkpoints", self.older_checkpoints),
@@ -187,9 +198,12 @@ impl Coverage {
             c.pieces_doubtful
         );
         println!(
-            "checkpoints {} · containers filled {} · folds {} · checks {} (under load {}, given up for space {}) · faults {} · fail-stops {} · opens refused for damage {} · blocks reported damaged {}",
+            "checkpoints {} · containers filled {} (emptied again {}, with parts {}, reads of them {}) · folds {} · checks {} (under load {}, given up for space {}) · faults {} · fail-stops {} · opens refused for damage {} · blocks reported damaged {}",
             c.checkpoints,
-            c.cleaned,
+            c.containers,
+            c.containers_again,
+            c.containers_split,
+            c.reads_moved,
             c.folds,
             c.checks + c.online_checks,
             c.online_checks,

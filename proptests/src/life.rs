@@ -324,7 +324,7 @@ impl Run {
     async fn finish(&mut self, store: Store) -> Result<End, Broken> {
         let status = store.status();
         self.world.coverage.borrow_mut().checkpoints += status.checkpoints;
-        self.world.coverage.borrow_mut().cleaned += status.cleaned;
+        self.world.coverage.borrow_mut().cleaning(&status.cleaning);
         if let Some(failure) = status.failure {
             if self.scenario.temper == Temper::Sound {
                 return Err(format!("the store stopped: {failure}"));

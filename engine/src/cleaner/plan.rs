@@ -1,6 +1,7 @@
 //! What one job copies, block by block: the survivors of its victims with what the log, or the container they lie in, says of
 //! each. A plan is made from headers alone; no data is read for it.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use treering_format::container::{CONTAINER_PIECES_MAX, ContainerHeader, ContainerPiece, Survivor};
@@ -49,6 +50,21 @@ impl Plan {
     /// Blocks of survivors and directory.
     fn used_blocks(&self) -> u32 {
         self.data_blocks + self.directory_bytes.div_ceil(BLOCK as usize) as u32
+    }
+
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.pieces.iter().map(|planned| u64::from(planned.piece.blocks())).sum::<u64>() * BLOCK
+    }
+
+    /// How many of the victims are containers.
+    pub(super) fn containers(&self) -> u64 {
+        let containers = self.pieces.iter().map(|planned| planned.source).filter(|s| matches!(s, Source::Container(_)));
+        containers.collect::<BTreeSet<_>>().len() as u64
+    }
+
+    /// Whether a victim keeps a part of what lives in it.
+    pub(super) fn splits(&self) -> bool {
+        self.in_part > 0
     }
 
     pub(super) fn moved(&self, segment_blocks: u32) -> Vec<Moved> {

@@ -6,33 +6,38 @@ use treering_format::units::SegmentId;
 
 use crate::segments::{Candidate, Source};
 
-/// How much more than fits is named, since not everything can be moved in part.
-const SURPLUS: u64 = 3;
+/// How much more than fits is named of one age, and altogether: not everything can be moved in part, and a job that does not
+/// fill its container is not worth it.
+const NEAR: u64 = 3;
+const SURPLUS: u64 = 16;
 
 /// The slots to empty in one job, best first: more than fits, for the rest of the room is filled with parts of the later ones.
 pub(super) fn choose(candidates: &[Candidate], capacity: u32, now: SegmentId) -> Vec<Source> {
     let score = |candidate: &Candidate| {
         let used = f64::from(candidate.live) / f64::from(capacity);
         let age = (now.0.saturating_sub(candidate.written.0) + 1) as f64;
-        (1.0 - used) * age / (1.0 + used)
+        // Where all is written over alike, age says nothing: it counts, but cannot make up for much that lives.
+        (1.0 - used) / (1.0 + used) * (1.0 + age.log2())
     };
     let mut ranked: Vec<(f64, &Candidate)> = candidates.iter().map(|candidate| (score(candidate), candidate)).collect();
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.source.cmp(&b.1.source)));
+    let by_score = |a: &(f64, &Candidate), b: &(f64, &Candidate)| b.0.total_cmp(&a.0).then(a.1.source.cmp(&b.1.source));
+    ranked.sort_by(by_score);
     let Some((_, best)) = ranked.first().copied() else { return Vec::new() };
-    // Of the others the half that is nearest in age, but never too few to fill a container.
-    let mut others: Vec<(f64, &Candidate)> = ranked.split_off(1);
-    others.sort_by_key(|(_, other)| other.written.0.abs_diff(best.written.0));
-    let half = others.len().div_ceil(2);
-    let mut near = 0u64;
-    let fill = others.iter().position(|(_, other)| {
-        near += u64::from(other.live);
-        near + u64::from(best.live) > SURPLUS * u64::from(capacity)
+    // Of the others first the half that is nearest in age, but never too few to fill a container.
+    let mut near: Vec<(f64, &Candidate)> = ranked.split_off(1);
+    near.sort_by_key(|(_, other)| other.written.0.abs_diff(best.written.0));
+    let mut live = u64::from(best.live);
+    let fill = near.iter().position(|(_, other)| {
+        live += u64::from(other.live);
+        live > NEAR * u64::from(capacity)
     });
-    others.truncate(half.max(fill.map_or(others.len(), |at| at + 1)));
-    others.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.source.cmp(&b.1.source)));
+    let half = near.len().div_ceil(2).max(fill.map_or(near.len(), |at| at + 1));
+    let mut far = near.split_off(half);
+    near.sort_by(by_score);
+    far.sort_by(by_score);
     let mut filled = u64::from(best.live);
     let mut order = vec![best.source];
-    for (_, candidate) in others {
+    for (_, candidate) in near.into_iter().chain(far) {
         if filled > SURPLUS * u64::from(capacity) {
             break;
         }
@@ -69,7 +74,7 @@ mod tests {
         let old = (1..20).map(|id| candidate(id, 30));
         let young = (1000..1020).map(|id| candidate(id, 30));
         let all: Vec<Candidate> = old.chain(young).collect();
-        for source in choose(&all, CAPACITY, SegmentId(1021)) {
+        for source in choose(&all, CAPACITY, SegmentId(1021)).into_iter().take(10) {
             let Source::Segment(SegmentId(id)) = source else { panic!("there are no containers") };
             assert!(id < 100, "segment {id} is young");
         }

@@ -137,7 +137,9 @@ impl Room {
                 self.pressure.full_at.set(published);
                 return Err(VolumeError::NoSpace { needed_blocks: cost, free_blocks: free.available() });
             }
-            if tried < CHECKPOINTS_TO_FREE {
+            // While the cleaner is at work, it knows best when a checkpoint pays: each writes out all that changed in the maps.
+            let cleaner_rests = self.pressure.nothing_to_clean.get().is_some();
+            if tried < CHECKPOINTS_TO_FREE && cleaner_rests {
                 self.pressure.ask_checkpoint();
             }
             let _held = Held::new(&self.pressure);

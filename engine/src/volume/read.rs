@@ -363,6 +363,7 @@ impl Core {
 
     /// Reads what was moved, at all its places at once.
     async fn read_spots(&self, spots: &[Spot]) -> std::io::Result<Buffer> {
+        self.cleaner.count_read();
         if let [spot] = spots {
             return self.disk.read(spot.slot, spot.block, u64::from(spot.count)).await;
         }
