@@ -15,9 +15,9 @@ use treering_io::Io;
 
 use crate::disk::BLOCK;
 use crate::error::Failure;
-use crate::map::{Content, Tree};
+use crate::map::{Content, Extent, Tree};
 use crate::store::{Core, Store};
-use crate::versions::{Source, tree::NodeId};
+use crate::versions::{Source, tree::NodeId, tree::VersionLife};
 use crate::volume::Broken;
 
 /// Leaves whose data is verified before the pace is looked at. A checkpoint may have to wait for it.
@@ -144,16 +144,41 @@ impl Scrub<'_> {
                     Content::Data { address, encoding: Encoding::Lz4, .. } if !compressed.insert(address) => continue,
                     _ => {}
                 }
-                let (bytes, broken) = self.core.verify_stored(extent).await;
-                verified += bytes;
-                for broken in broken {
-                    self.broken(node, name, broken).await;
+                for part in self.living(node, extent).await {
+                    let (bytes, broken) = self.core.verify_stored(&part).await;
+                    verified += bytes;
+                    for broken in broken {
+                        self.broken(node, name, broken).await;
+                    }
                 }
             }
             drop(ticket);
             self.report.data_bytes += verified;
             self.advance(verified).await;
         }
+    }
+
+    /// The parts of an extent that are stored. Of what a deleted version shows, some may have been given back.
+    async fn living(&self, node: NodeId, extent: &Extent) -> Vec<Extent> {
+        let whole = match node {
+            NodeId::Head(_) => true,
+            NodeId::Frozen(id) => self.core.versions.tree().get(id).is_some_and(|v| v.life == VersionLife::Visible),
+        };
+        let Content::Data { address, encoding, .. } = &extent.content else { return Vec::new() };
+        if whole {
+            return vec![extent.clone()];
+        }
+        // A page of the table that cannot be read is named with the table.
+        let Ok(live) = self.core.segments.live_bits(&self.core.pages, address.segment()).await else {
+            return Vec::new();
+        };
+        if *encoding == Encoding::Lz4 {
+            return if live.get(address.block()) { vec![extent.clone()] } else { Vec::new() };
+        }
+        let lives = |block: &u64| live.get(address.next((block - extent.block.0) as u32).block());
+        let blocks: Vec<u64> = (extent.block.0..extent.end().0).filter(lives).collect();
+        let runs = blocks.chunk_by(|left, right| left + 1 == *right);
+        runs.map(|run| extent.clip(BlockIndex(run[0]), BlockIndex(run[run.len() - 1] + 1))).collect()
     }
 
     /// The position of the parent: what is older is verified with that.

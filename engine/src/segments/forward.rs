@@ -111,7 +111,7 @@ impl Segments {
     }
 
     /// A segment as it is now, in memory or not, for one who has not the fold's turn.
-    async fn look(&self, pages: &Pages, id: SegmentId) -> Result<Held, PageError> {
+    pub(super) async fn look(&self, pages: &Pages, id: SegmentId) -> Result<Held, PageError> {
         loop {
             let (tree, blocks, settled) = {
                 let state = self.0.borrow();

@@ -53,6 +53,11 @@ impl Segments {
 }
 
 impl Segments {
+    /// Which blocks of a segment live, as of now.
+    pub(crate) async fn live_bits(&self, pages: &Pages, id: SegmentId) -> Result<LiveBits, PageError> {
+        Ok(self.look(pages, id).await?.bits)
+    }
+
     /// All slots, in order.
     pub(crate) fn slots(&self) -> Vec<Slot> {
         self.0.borrow().slots.clone()
