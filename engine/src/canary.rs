@@ -68,6 +68,10 @@ pub enum Canary {
     KeyInsteadOfStart,
     /// A thinned version does not say that some of what it shows is gone.
     ThinnedNotFlagged,
+    /// What a checkpoint writes of the catalog is not kept free for it.
+    ReserveForgetsCatalog,
+    /// Writes use up what is kept for deleting.
+    WritesTakeDeleteReserve,
 }
 
 #[cfg(feature = "canary")]

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Add;
 use std::rc::{Rc, Weak};
 
 use treering_format::catalog::SnapshotEntry;
@@ -12,14 +13,14 @@ use treering_format::units::{DotId, LineId, OrderNumber, PublicId, SnapshotId, V
 
 use crate::compress::{Compression, CompressionMode};
 use crate::line::{Line, Lines};
-use crate::log::Published;
+use crate::log::{CutCost, Keys, Published};
 use crate::map::ExtentMap;
 use crate::versions::{FrozenView, Look, Source, Versions, tree::NodeId};
 use crate::volume::VolumeState;
 
 mod folded;
 
-pub(crate) use folded::{Entries, Folded, members_of};
+pub(crate) use folded::{Entries, Folded, keys_of, members_of};
 
 /// The state of all names, as published and as folded.
 pub(crate) struct Catalog {
@@ -281,6 +282,32 @@ impl Catalog {
         for (volume, name, line, size, compression) in begun {
             self.put_volume(volume, dot, name, line, size, compression, at.order);
         }
+    }
+
+    /// What a change that is about to be published takes, with all that follows from it: versions that are swept, neighbours that
+    /// learn of it. Volumes are not counted: any checkpoint may write all of them.
+    pub(crate) fn cost(&self, change: &Descriptor) -> CutCost {
+        let deleted = |id: &SnapshotId| {
+            let members = self.snapshots.get(id).map_or(0, |snapshot| snapshot.members.len() as u64);
+            Keys { beside: 3 * members, scattered: 4 }
+        };
+        let keys = match change {
+            Descriptor::Snapshot(cut) => Keys { beside: (cut.volume_count() + cut.dots.len()) as u64, scattered: 2 },
+            Descriptor::Fork(cut) => Keys { beside: 2 * u64::from(cut.volume_count), scattered: 3 },
+            Descriptor::Reset(cut) => {
+                Keys { beside: 2 * u64::from(cut.volume_count) + u64::from(cut.old_count), scattered: 4 }
+            }
+            Descriptor::DeleteSnapshots { snapshots } => snapshots.iter().map(deleted).fold(Keys::default(), Keys::add),
+            Descriptor::RemoveDot { dot, .. } => {
+                let found = self.dot_names.get(dot).and_then(|name| self.dots.get(name));
+                let volumes = found.map_or(0, |dot| dot.volumes.len() as u64);
+                let snapshots = found.into_iter().flat_map(|dot| dot.snapshots.values());
+                snapshots.map(deleted).fold(Keys { beside: 4 * volumes, scattered: 4 }, Keys::add)
+            }
+            Descriptor::RemoveVolume { .. } => Keys { beside: 0, scattered: 4 },
+            _ => Keys { beside: 0, scattered: 1 },
+        };
+        CutCost { bytes: change.encoded_len(), keys }
     }
 
     /// The fold has reached a cut: the version shows this map.

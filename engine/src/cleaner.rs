@@ -17,6 +17,7 @@ use treering_format::units::{RecordSequence, SlotIndex};
 
 use crate::canary::{self, Canary};
 use crate::error::Failure;
+use crate::log::Keys;
 use crate::pages::PageError;
 use crate::segments::{Installed, Source};
 use crate::store::Core;
@@ -214,7 +215,7 @@ impl Core {
         if self.cleaner.fruitless.get().is_some_and(|last| last.still(&stands)) {
             return Err(Stopped::NoGain);
         }
-        if self.room.free().cleaning_slots == 0 {
+        if self.room.free(Keys::default()).cleaning_slots == 0 {
             return Err(Stopped::NoSlot);
         }
         let most = if urgent { capacity - capacity / 16 } else { capacity - capacity / 4 };
@@ -240,7 +241,7 @@ impl Core {
             self.health.require("naming a feature in the superblock", committed)?;
         }
         // Planning took time: others may have taken slots meanwhile.
-        if self.room.free().cleaning_slots == 0 {
+        if self.room.free(Keys::default()).cleaning_slots == 0 {
             return Err(Stopped::NoSlot);
         }
         let slot = self.segments.reserve().ok_or(Stopped::NoSlot)?;
@@ -287,7 +288,7 @@ impl Core {
     }
 
     fn marks(&self) -> Marks {
-        let reserve = self.room.free().reserve_slots;
+        let reserve = self.room.free(Keys::default()).reserve_slots;
         let part = |percent: u32| self.segments.slot_count() * u64::from(percent) / 100;
         let busy = reserve + part(self.limits.clean_busy_percent).max(BUSY_SLOTS);
         Marks { reserve, busy, idle: busy.max(part(self.limits.clean_idle_percent)) }

@@ -1,6 +1,8 @@
 //! The store's one file or device, seen as slots: a thin face of `Io` that knows where a slot begins.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
 use treering_format::units::SlotIndex;
 use treering_io::{Buffer, Durability, File, Io, WriteBuffer};
@@ -32,12 +34,13 @@ impl Geometry {
 pub(crate) struct Disk {
     io: Io,
     file: File,
-    geometry: Geometry,
+    /// All handles see the same: slots may be added.
+    geometry: Rc<Cell<Geometry>>,
 }
 
 impl Disk {
     pub(crate) fn new(io: Io, file: File, geometry: Geometry) -> Disk {
-        Disk { io, file, geometry }
+        Disk { io, file, geometry: Rc::new(Cell::new(geometry)) }
     }
 
     pub(crate) fn io(&self) -> &Io {
@@ -49,12 +52,17 @@ impl Disk {
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
-        self.geometry
+        self.geometry.get()
+    }
+
+    /// The store has so many slots from now on.
+    pub(crate) fn set_slot_count(&self, slot_count: u64) {
+        self.geometry.set(Geometry { slot_count, ..self.geometry() });
     }
 
     /// Reads `blocks` blocks of a slot.
     pub(crate) async fn read(&self, slot: SlotIndex, block: u32, blocks: u64) -> io::Result<Buffer> {
-        self.read_bytes(self.geometry.offset(slot, block), blocks * BLOCK).await
+        self.read_bytes(self.geometry().offset(slot, block), blocks * BLOCK).await
     }
 
     /// Reads at a byte offset of the file; offset and length are multiples of a block.

@@ -133,6 +133,10 @@ pub enum StoreError {
         "the store has no free slot left to begin a segment of the log in: copy it to a larger file or device, or remove volumes from a copy"
     )]
     Full,
+    #[error("store {path} has {from} bytes and cannot be made smaller: {to} bytes were asked for", path = path.display())]
+    Shrinks { path: PathBuf, from: u64, to: u64 },
+    #[error("store {path} is opened for reading only", path = path.display())]
+    OpenedForReading { path: PathBuf },
     #[error(transparent)]
     Page(#[from] PageError),
     #[error(transparent)]

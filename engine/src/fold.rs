@@ -60,7 +60,19 @@ impl Core {
         if self.read_only {
             return Ok(false);
         }
-        self.sweep_slice().await.map_err(|error| self.map_failed(error))
+        if self.versions.sweeps() > 0 && !self.room.admits_sweep() {
+            self.count_pressure();
+            if !self.room.admits_sweep() {
+                self.pressure.ask_checkpoint();
+                return Ok(false);
+            }
+        }
+        let swept = self.sweep_slice().await.map_err(|error| self.map_failed(error))?;
+        if swept {
+            self.pressure.note_swept();
+        }
+        self.pressure.sweeps.set(self.versions.sweeps());
+        Ok(swept)
     }
 
     /// The round itself, for callers that have the turn.
@@ -85,7 +97,8 @@ impl Core {
             fold.reached_bytes = bytes;
         }
         self.pressure.folded_order.set(target.order.0);
-        self.count_dirty();
+        self.pressure.folded_bytes.set(bytes);
+        self.count_pressure();
         self.health.progress().notify_all();
         Ok(target)
     }
@@ -217,11 +230,22 @@ impl Core {
         u64::from(count) - (dead.len() - before) as u64
     }
 
-    fn count_dirty(&self) {
+    /// What is folded and in no checkpoint, and what is not folded: what the reserve is reckoned from.
+    pub(crate) fn count_pressure(&self) {
         let lines = self.lines.all();
-        let own = lines.iter().filter(|line| !line.borrowed.get());
-        let maps: usize = own.map(|line| line.map.borrow().dirty_nodes()).sum();
-        self.pressure.dirty_nodes.set(maps as u64);
+        let own = || lines.iter().filter(|line| !line.borrowed.get());
+        let maps: usize = own().map(|line| line.map.borrow().dirty_nodes()).sum();
+        let forked = own().filter(|line| self.versions.is_forked(line.id)).count();
+        let (catalog, fold) = (self.catalog.borrow(), self.fold.borrow());
+        let catalog_nodes = self.catalog_nodes as i64 + self.catalog_tree.borrow().grown();
+        let pressure = &self.pressure;
+        pressure.dirty_nodes.set(maps as u64);
+        pressure.forked_heads.set(forked as u64);
+        pressure.catalog_nodes.set(catalog_nodes.max(0) as u64);
+        pressure.volumes.set(catalog.folded.volumes.len() as u64);
+        pressure.changed_keys.set(catalog.folded.changed_keys() + self.versions.changed_keys());
+        pressure.pending_cuts.set(fold.cuts.maps());
+        pressure.pending_keys.set(fold.cuts.keys());
     }
 
     pub(crate) fn map_failed(&self, error: PageError) -> Rc<Failure> {

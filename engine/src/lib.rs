@@ -64,7 +64,7 @@ pub use repair::RepairReport;
 pub use scrub::{Damaged, ScrubReport};
 pub use segments::SlotCounts;
 pub use store::{
-    CreateOptions, CutHolds, Damage, DotInfo, NewSnapshot, NewVolume, OpenOptions, RecoveryReport, STORE_BYTES_MIN,
-    Sizes, SnapshotInfo, SnapshotRef, SnapshotVolume, Space, Status, Store, VolumeInfo,
+    CreateOptions, CutHolds, Damage, DotInfo, Grown, NewSnapshot, NewVolume, OpenOptions, RecoveryReport,
+    STORE_BYTES_MIN, Sizes, SnapshotInfo, SnapshotRef, SnapshotVolume, Space, Status, Store, Usage, VolumeInfo,
 };
 pub use volume::{Extent, Volume, Zeroing};

@@ -38,7 +38,7 @@ mod sync;
 
 use arena::{Arena, Entry, EntryKind};
 pub use room::FullPolicy;
-pub(crate) use room::{Pressure, Room};
+pub(crate) use room::{CutCost, Keys, Pressure, Room};
 
 /// A point of the order that a record ends at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -275,6 +275,12 @@ impl Log {
 
     pub(crate) fn sealed_bytes(&self) -> u64 {
         self.shared.state.borrow().sealed_bytes
+    }
+
+    /// Blocks of the open segment that nothing was appended to yet.
+    pub(crate) fn open_blocks(&self) -> u64 {
+        let segment_blocks = self.shared.disk.geometry().segment_blocks;
+        self.shared.state.borrow().open.as_ref().map_or(0, |open| u64::from(segment_blocks - open.next_block))
     }
 
     pub(crate) fn next_segment(&self) -> SegmentId {

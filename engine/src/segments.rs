@@ -163,6 +163,15 @@ impl Segments {
         self.0.borrow().free.iter().map(|(_, slot)| *slot).collect()
     }
 
+    /// Adds free slots that nothing was written to, up to `slot_count` in all.
+    pub(crate) fn grow(&self, slot_count: u64) {
+        let mut state = self.0.borrow_mut();
+        let before = state.slots.len() as u64;
+        assert!(before <= slot_count, "a store does not shrink");
+        state.slots.resize(slot_count as usize, Slot { state: SlotState::Free, written: false });
+        state.free.extend((before..slot_count).map(|slot| (true, SlotIndex(slot))));
+    }
+
     pub(crate) fn free_slots(&self) -> u64 {
         self.0.borrow().free.len() as u64
     }
@@ -348,7 +357,23 @@ impl Segments {
         ContainerId(state.next_container - 1)
     }
 
+    /// Blocks that live, wherever they lie. None until all are counted.
+    pub(crate) fn live_blocks(&self) -> Option<u64> {
+        let state = self.0.borrow();
+        let segments: u64 = state.by_segment.values().map(|segment| u64::from(segment.live)).sum();
+        let containers: u64 = state.containers.values().map(|container| u64::from(container.live)).sum();
+        (state.counted_to == u64::MAX).then_some(segments + containers)
+    }
+
     pub(crate) fn slot_count(&self) -> u64 {
         self.0.borrow().slots.len() as u64
+    }
+
+    /// Bytes of keys and values that the liveness tree may come to hold, at the most.
+    pub(crate) fn liveness_bytes(&self) -> u64 {
+        let state = self.0.borrow();
+        let blocks = u64::from(state.segment_blocks);
+        // A container's pieces say of each block, in two bytes or less, that it was placed, and that it lives.
+        (state.by_segment.len() as u64 + 4) * (blocks / 8 + 32) + state.containers.len() as u64 * (4 * blocks + 2048)
     }
 }

@@ -21,7 +21,7 @@ use crate::fold::Fold;
 use crate::health::Health;
 use crate::limits::{Limits, publish_blocks};
 use crate::line::Lines;
-use crate::log::{Log, LogFigures, Pressure, Room};
+use crate::log::{Keys, Log, LogFigures, Pressure, Room};
 use crate::map::Tree;
 use crate::pages::Pages;
 use crate::pin::Pins;
@@ -36,16 +36,19 @@ mod checkpoint;
 mod create;
 mod damage;
 mod geometry;
+mod grow;
 mod history;
 mod holds;
 mod load;
 mod open;
 mod remains;
 mod superblock;
+mod usage;
 mod verbs;
 
 pub use create::{CreateOptions, STORE_BYTES_MIN};
 pub use damage::Damage;
+pub use grow::Grown;
 pub use history::{NewSnapshot, Sizes, SnapshotInfo, SnapshotRef, SnapshotVolume};
 pub use holds::CutHolds;
 use holds::Holds;
@@ -53,6 +56,7 @@ pub(crate) use load::understand;
 pub use open::{OpenOptions, RecoveryReport};
 pub(crate) use open::{begin, go_on};
 use superblock::SuperblockCell;
+pub use usage::Usage;
 
 /// What the rooms of an open store share. One thread; nothing here is locked.
 pub(crate) struct Core {
@@ -73,6 +77,8 @@ pub(crate) struct Core {
     pub catalog: SharedCatalog,
     pub versions: Versions,
     pub catalog_tree: RefCell<Tree>,
+    /// Nodes of the catalog tree when it was opened.
+    pub catalog_nodes: u64,
     /// The same entries on pages of their own.
     pub catalog_mirror: RefCell<Tree>,
     pub fold: RefCell<Fold>,
@@ -217,7 +223,7 @@ impl Store {
 
     pub fn space(&self) -> Space {
         let core = &self.core;
-        let free = core.room.free();
+        let free = core.room.free(Keys::default());
         Space {
             slot_bytes: core.disk.geometry().slot_bytes(),
             slots: core.segments.counts(),

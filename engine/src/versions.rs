@@ -12,7 +12,9 @@ use treering_format::catalog::{CatalogKey, LineEntry, VersionEntry, VersionState
 use treering_format::units::{LineId, LogAddress, SnapshotId, VersionId, VolumeId};
 
 use crate::canary::{self, Canary};
+use crate::catalog::keys_of;
 use crate::line::Lines;
+use crate::log::Keys;
 use crate::map::ExtentMap;
 
 mod lines;
@@ -201,6 +203,16 @@ impl Versions {
     /// Versions that are being swept or wait for it.
     pub(crate) fn sweeps(&self) -> u64 {
         self.0.borrow().tree.waiting() as u64
+    }
+
+    /// Entries of the catalog that differ from the last checkpoint.
+    pub(crate) fn changed_keys(&self) -> Keys {
+        keys_of(&self.0.borrow().changed)
+    }
+
+    /// Whether a line began as a version of another.
+    pub(crate) fn is_forked(&self, line: LineId) -> bool {
+        self.0.borrow().origins.entry(line).is_some()
     }
 
     /// The map of a head or a version.

@@ -126,7 +126,7 @@ impl Volume {
             let within = at % BLOCK;
             let taken = if within != 0 || end - at < BLOCK {
                 let bytes = (BLOCK - within).min(end - at);
-                order = self.merge_into_block(at, &rest[..bytes as usize]).await?;
+                order = self.merge_into_block(at, &rest[..bytes as usize], OnFull::ByPolicy).await?;
                 bytes
             } else {
                 let bytes = ((end - at) / BLOCK * BLOCK).min(chunk);
@@ -151,10 +151,10 @@ impl Volume {
         let mut order = OrderNumber(0);
         let zeros = [0u8; BLOCK as usize];
         if first > last {
-            order = self.merge_into_block(offset, &zeros[..len as usize]).await?;
+            order = self.merge_into_block(offset, &zeros[..len as usize], OnFull::ByPolicy).await?;
         } else {
             if offset < first {
-                order = self.merge_into_block(offset, &zeros[..(first - offset) as usize]).await?;
+                order = self.merge_into_block(offset, &zeros[..(first - offset) as usize], OnFull::ByPolicy).await?;
             }
             if first < last {
                 self.core.admit(0).await?;
@@ -164,10 +164,40 @@ impl Volume {
                 order = self.core.log.publish_blank(self.state.head()?, block, count, allocated);
             }
             if last < end {
-                order = self.merge_into_block(last, &zeros[..(end - last) as usize]).await?;
+                order = self.merge_into_block(last, &zeros[..(end - last) as usize], OnFull::ByPolicy).await?;
             }
         }
         self.finish(order, fua).await
+    }
+
+    /// Gives the space of a range back; it reads as zeros then. On a full store whole blocks are given back as long as there is
+    /// room for saying so; what is not is left as it was, and no error.
+    pub async fn trim(&self, offset: u64, len: u64, fua: bool) -> Result<(), VolumeError> {
+        self.check_writable(offset, len)?;
+        let end = offset + len;
+        let (first, last) = (offset.next_multiple_of(BLOCK), end / BLOCK * BLOCK);
+        let mut order = OrderNumber(0);
+        if first < last {
+            if !self.core.room.admit_trim(0).await? {
+                return Ok(());
+            }
+            self.check_range(first, last - first)?;
+            order = self.core.log.publish_blank(self.state.head()?, first / BLOCK, (last - first) / BLOCK, false);
+        }
+        let edges = if first > last { [(offset, end), (end, end)] } else { [(offset, first), (last, end)] };
+        for (from, to) in edges.into_iter().filter(|(from, to)| from < to) {
+            match self.zero_within_block(from, to - from).await {
+                Ok(merged) => order = merged,
+                Err(VolumeError::NoSpace { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.finish(order, fua).await
+    }
+
+    /// Zeros part of a block, if there is room: does not wait for it.
+    pub(crate) async fn zero_within_block(&self, offset: u64, len: u64) -> Result<OrderNumber, VolumeError> {
+        self.merge_into_block(offset, &[0; BLOCK as usize][..len as usize], OnFull::Refuse).await
     }
 
     /// Makes everything durable that was answered before, on this volume and on all others.
@@ -210,7 +240,7 @@ impl Volume {
 
     /// Writes part of one block: reads the block, puts the bytes in, publishes the whole. Another such write to the block
     /// waits; a write of whole blocks does not, so the block is read again if one came between.
-    async fn merge_into_block(&self, offset: u64, bytes: &[u8]) -> Result<OrderNumber, VolumeError> {
+    async fn merge_into_block(&self, offset: u64, bytes: &[u8], full: OnFull) -> Result<OrderNumber, VolumeError> {
         let block = offset / BLOCK;
         let within = (offset % BLOCK) as usize;
         let guard = self.state.head()?.begin_merge(block, block + 1).await;
@@ -218,7 +248,11 @@ impl Volume {
             guard.take_disturbed();
             let mut whole = self.core.read_blocks(&self.state.source, block, block + 1).await?;
             whole[within..within + bytes.len()].copy_from_slice(bytes);
-            self.core.admit(1).await?;
+            match full {
+                OnFull::ByPolicy => self.core.admit(1).await?,
+                OnFull::Refuse if self.core.room.admit_trim(1).await? => {}
+                OnFull::Refuse => return Err(VolumeError::NoSpace { needed_blocks: 1, free_blocks: 0 }),
+            }
             // Admission may have waited, and the volume may have shrunk or gone meanwhile.
             self.check_range(offset, bytes.len() as u64)?;
             if !guard.take_disturbed() {
@@ -252,6 +286,13 @@ impl Volume {
         self.core.health.check()?;
         Ok(())
     }
+}
+
+/// What a write does when the store is full.
+#[derive(Clone, Copy)]
+enum OnFull {
+    ByPolicy,
+    Refuse,
 }
 
 /// Blocks that a byte range touches: first, and one past the last.

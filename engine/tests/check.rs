@@ -57,7 +57,7 @@ fn a_check_gives_way_to_writers_that_need_the_space_it_holds() {
     let host = host(12 * MIB);
     life(&host, async |io| {
         create(&io).await;
-        let options = OpenOptions { full_policy: FullPolicy::Hold, ..options() };
+        let options = OpenOptions { full_policy: FullPolicy::Hold { at_most: None }, ..options() };
         let (store, _) = Store::open(&io, &store(), &options).await.expect("the store opens");
         store.create_dot("d", &[volume("v", 2 * MIB)]).await.expect("there is room");
         let v = store.volume("d", "v").expect("it was made");

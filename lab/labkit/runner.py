@@ -17,7 +17,7 @@ from labkit.scene import Failure, Scene, Skip
 from labkit.server import server_kind
 
 LAB = Path(__file__).resolve().parents[1]
-BLOCKS = ["clients", "hostile", "filesystems", "postgres", "groups", "kernel", "powercut", "demo"]
+BLOCKS = ["clients", "hostile", "filesystems", "postgres", "groups", "full", "kernel", "powercut", "demo"]
 
 
 class OutOfTime(Exception):

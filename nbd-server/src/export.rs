@@ -46,6 +46,8 @@ pub trait Device: Clone + 'static {
     /// With `fua`, durable when it returns.
     async fn write(&self, offset: u64, data: &[u8], fua: bool) -> Result<(), DeviceError>;
     async fn zero(&self, offset: u64, len: u64, zeroing: Zeroing, fua: bool) -> Result<(), DeviceError>;
+    /// Gives space back if it can; what it gave back reads as zeros.
+    async fn trim(&self, offset: u64, len: u64, fua: bool) -> Result<(), DeviceError>;
     /// Everything answered before this call is durable when it returns.
     async fn flush(&self) -> Result<(), DeviceError>;
     /// At least one extent and at most `max`, from `offset` on; together they need not reach `offset + len`.

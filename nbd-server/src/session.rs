@@ -237,13 +237,17 @@ impl<C: Catalog> Requests<'_, C> {
         rules: &crate::protocol::Rules,
     ) -> Result<(), SessionError> {
         self.connection.room_for_reply(&self.context.limits).await?;
-        let held = match request.operation {
-            Operation::Read { len, .. } | Operation::Write { len, .. } => u64::from(len),
-            _ => 0,
-        };
-        let permit = match self.context.budget.try_acquire(held) {
-            Some(permit) => permit,
-            None => self.context.budget.acquire(held).await,
+        let budget = &self.context.budget;
+        let permit = match request.operation {
+            Operation::Write { len, .. } => match budget.try_acquire_to_write(len.into()) {
+                Some(permit) => permit,
+                None => budget.acquire_to_write(len.into()).await,
+            },
+            Operation::Read { len, .. } => match budget.try_acquire(len.into()) {
+                Some(permit) => permit,
+                None => budget.acquire(len.into()).await,
+            },
+            _ => budget.nothing(),
         };
         let payload = match request.operation.payload() {
             0 => None,

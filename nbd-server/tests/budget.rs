@@ -96,3 +96,43 @@ fn one_who_gives_up_waiting_does_not_block_those_behind() {
         drop(held);
     });
 }
+
+#[test]
+fn writes_that_are_held_leave_room_for_reads_and_large_ones_for_small_ones() {
+    simulate(43, |io| async move {
+        let budget = Budget::new(LIMIT);
+        let mut held: Vec<_> = std::iter::from_fn(|| budget.try_acquire_to_write(4 * MIB)).collect();
+        assert_eq!(held.len() as u64 * 4 * MIB, 40 * MIB, "five eighths");
+        let next = io.spawn({
+            let budget = budget.clone();
+            async move { budget.acquire_to_write(4 * MIB).await }
+        });
+        io.sleep(Duration::from_millis(1)).await;
+        assert!(
+            budget.is_contended() && budget.try_acquire_to_write(MIB).is_none(),
+            "it would overtake the one that waits"
+        );
+        let small: Vec<_> = std::iter::from_fn(|| budget.try_acquire_to_write(SMALL)).collect();
+        assert_eq!(small.len() as u64 * SMALL, 8 * MIB, "an eighth is for small writes");
+        // Reads of any size go on, though writes of both sizes wait.
+        let large = budget.try_acquire(8 * MIB).expect("beside the writes");
+        assert!(budget.try_acquire(SMALL).is_some());
+        drop(large);
+        held.pop();
+        let next = next.await;
+        assert!(!budget.is_contended());
+        drop((held, next, small));
+        assert_eq!(budget.used(), 0);
+        let small: Vec<_> = std::iter::from_fn(|| budget.try_acquire_to_write(SMALL)).collect();
+        assert_eq!(small.len() as u64 * SMALL, 48 * MIB, "without large ones, small ones have three quarters");
+        drop(small);
+        let given_up = io.timeout(Duration::from_millis(1), budget.acquire_to_write(LIMIT)).await;
+        assert!(given_up.is_none() && budget.try_acquire_to_write(32 * MIB).is_some());
+    });
+}
+
+#[test]
+fn the_largest_write_passes_the_least_budget() {
+    let budget = Budget::new(Budget::MINIMUM);
+    assert!(budget.try_acquire_to_write(32 * MIB).is_some());
+}

@@ -5,7 +5,7 @@ use treering_engine::canary::{self, Canary};
 
 use crate::life::How;
 use crate::scenario::Temper;
-use crate::{repairs, run, slices};
+use crate::{full, repairs, run, slices};
 
 /// Seeds tried before a canary counts as unnoticed.
 const SEEDS_MAX: u64 = 4_000;
@@ -45,6 +45,10 @@ fn birds() -> Vec<Bird> {
         rule,
         how: how.clone(),
         by: |seed, how| run::seed(seed, how).0,
+    };
+    let full = |broken, rule| {
+        let by = |seed, _: &How| run::guarded(|| full::one(seed))?;
+        Bird { by, ..bird(broken, rule, &How::default()) }
     };
     let history = How { history: true, ..sound.clone() };
     let ageing = How { ageing: true, ..sound.clone() };
@@ -99,6 +103,8 @@ fn birds() -> Vec<Bird> {
             how: How { lying_sync: true, ..sound.clone() },
             by: |seed, how| run::seed(seed, how).0,
         },
+        full(Canary::ReserveForgetsCatalog, "O8: what was accepted finds its pages"),
+        full(Canary::WritesTakeDeleteReserve, "deleting works on a full store"),
     ]
 }
 

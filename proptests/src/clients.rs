@@ -7,10 +7,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use treering_engine::{CheckError, Store, Volume, VolumeError, Zeroing};
+use treering_format::superblock::DATA_START;
 use treering_io::Io;
 
 use crate::content::{self, BLOCK};
-use crate::model::{Block, VolumeKey, write_pieces, zero_pieces};
+use crate::model::{Block, VolumeKey, trim_pieces, write_pieces, zero_pieces};
 use crate::random::Random;
 use crate::scenario::{Scenario, Temper};
 use crate::world::{Broken, World};
@@ -63,6 +64,9 @@ impl Client {
         if self.random.chance(3) {
             return self.ask_store().await;
         }
+        if self.admin && self.random.chance(self.scenario.grow_percent) {
+            return self.grow().await;
+        }
         if self.random.chance(5) {
             let pause = self.random.scale(1_000, 3_000_000_000);
             self.io.sleep(Duration::from_nanos(pause)).await;
@@ -87,6 +91,7 @@ impl Client {
         let (flush, zero) = (self.scenario.flush_percent, self.scenario.zero_percent);
         match self.random.below(100) {
             n if n < flush / 2 => self.flush(key, volume).await,
+            n if n < flush / 2 + zero && self.random.chance(50) => self.trim(key, volume).await,
             n if n < flush / 2 + zero => self.zero(key, volume).await,
             n if n < 55 => self.write(key, volume).await,
             n if n < 85 => self.read(key, volume).await,
@@ -160,17 +165,42 @@ impl Client {
         Ok(())
     }
 
-    async fn zero(&mut self, key: VolumeKey, volume: &Volume) -> Result<(), Broken> {
-        let operation = self.world.new_operation();
-        let size = volume.size();
-        let (offset, len) = match self.random.below(4) {
+    /// Often long: one descriptor takes any length.
+    fn blank_range(&mut self, size: u64) -> (u64, u64) {
+        match self.random.below(4) {
             0 => (0, size),
             1 => {
                 let offset = self.random.below(size);
                 (offset, self.random.between(0, size - offset))
             }
             _ => self.range(size),
-        };
+        }
+    }
+
+    /// A trim succeeds on a full store, too, and may leave the rest of what it was asked for undone there.
+    async fn trim(&mut self, key: VolumeKey, volume: &Volume) -> Result<(), Broken> {
+        let operation = self.world.new_operation();
+        let (offset, len) = self.blank_range(volume.size());
+        let fua = self.random.chance(self.scenario.flush_percent);
+        self.world.note(|| format!("operation {operation}: trim v{} {offset}+{len} fua {fua}", key.0));
+        let pieces = trim_pieces(key, offset, len);
+        let failed = self.store.status().failure.is_some();
+        let (result, last, undone) =
+            self.world.observe_some(&self.store, operation, pieces, volume.trim(offset, len, fua)).await;
+        if self.excuse_trim(result, key, offset, len)?.is_some() {
+            self.answered(failed && len > 0, "a trim")?;
+            self.world.coverage.borrow_mut().trims_undone += u64::from(!undone.is_empty() && !self.world.crashed());
+            self.world.acknowledge(last);
+            if fua {
+                self.world.make_durable(last);
+            }
+        }
+        Ok(())
+    }
+
+    async fn zero(&mut self, key: VolumeKey, volume: &Volume) -> Result<(), Broken> {
+        let operation = self.world.new_operation();
+        let (offset, len) = self.blank_range(volume.size());
         let fua = self.random.chance(self.scenario.flush_percent);
         let kind = if self.random.chance(50) { Zeroing::Hole } else { Zeroing::Allocated };
         self.world.note(|| format!("operation {operation}: zero v{} {offset}+{len} {kind:?} fua {fua}", key.0));
@@ -346,12 +376,49 @@ impl Client {
         }
     }
 
+    /// A few segments more, and a rest that is none; or what there is already.
+    async fn grow(&mut self) -> Result<(), Broken> {
+        let space = self.store.space();
+        let slots = space.slots.total + self.random.between(0, 3);
+        let rest = if self.random.chance(50) { 0 } else { self.random.below(space.slot_bytes) };
+        let asked = DATA_START + slots * space.slot_bytes + rest;
+        self.world.note(|| format!("grow from {} to {slots} slots", space.slots.total));
+        let result = self.store.grow(Some(asked), self.scenario.sparse).await;
+        if self.world.crashed() {
+            return Ok(());
+        }
+        match result {
+            // A file that had become longer before a crash is taken in as it is.
+            Ok(grown) if grown.to >= DATA_START + slots * space.slot_bytes => {
+                self.world.coverage.borrow_mut().grown += u64::from(grown.to > grown.from);
+                Ok(())
+            }
+            Ok(grown) => Err(format!("a store was to have {slots} slots: {grown:?}")),
+            Err(_) if self.world.temper != Temper::Sound => Ok(()),
+            Err(error) => Err(format!("growing: {error}")),
+        }
+    }
+
     /// A store that has failed acknowledges nothing.
     fn answered(&self, failed: bool, what: &str) -> Result<(), Broken> {
         if failed && !self.world.crashed() {
             Err(format!("{what} was acknowledged after the store had failed"))
         } else {
             Ok(())
+        }
+    }
+
+    /// As `excuse`: a trim fails as a write does, but never for space.
+    fn excuse_trim<T>(
+        &self,
+        result: Result<T, VolumeError>,
+        key: VolumeKey,
+        offset: u64,
+        len: u64,
+    ) -> Result<Option<T>, Broken> {
+        match result {
+            Err(error @ VolumeError::NoSpace { .. }) => Err(format!("a trim of v{} at {offset}+{len}: {error}", key.0)),
+            other => self.excuse(other, key, offset, len, true),
         }
     }
 

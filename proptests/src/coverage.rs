@@ -24,6 +24,8 @@ counters! {
     seeds, operations, reads_verified, blocks_verified, statuses_verified,
     writes, merges, holes, zeros, flushes, durable_writes, cancelled,
     dots_created, dots_removed, volumes_created, volumes_removed, resizes, no_space,
+    /// Trims of which a full store left something undone, and stores that became larger.
+    trims_undone, grown,
     snapshots, snapshot_sets, snapshots_deleted, protections, forks, resets,
     /// Reads of snapshots.
     frozen_reads_verified,
@@ -156,11 +158,13 @@ impl Coverage {
             c.resizes
         );
         println!(
-            "answered: flush {} · durable write {} · cancelled {} · refused for space {} · reads verified {} ({} blocks, {} statuses) · read ahead {}",
+            "answered: flush {} · durable write {} · cancelled {} · refused for space {} · trims undone {} · grown {} · reads verified {} ({} blocks, {} statuses) · read ahead {}",
             c.flushes,
             c.durable_writes,
             c.cancelled,
             c.no_space,
+            c.trims_undone,
+            c.grown,
             c.reads_verified,
             c.blocks_verified,
             c.statuses_verified,

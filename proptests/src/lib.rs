@@ -8,6 +8,7 @@
 //! | `life`, `recovered` | crashes, recoveries, and what is owed after each |
 //! | `run`, `coverage` | many seeds, and what they met |
 //! | `exhaustive` | small traces: every crash point, every subset of what was in doubt |
+//! | `full` | stores that are filled to the last page, and must go on |
 //! | `canaries` | broken engines that all of this must reject (feature `canary`) |
 //! | `images` | damaged stores: open, read, check, and never panic |
 //! | `repairs` | damaged metadata: repaired, and everything reads as before but for what the report names |
@@ -19,6 +20,7 @@ pub mod clients;
 pub mod content;
 pub mod coverage;
 pub mod exhaustive;
+pub mod full;
 pub mod images;
 pub mod life;
 pub mod model;

@@ -53,6 +53,13 @@ enum Command {
         #[arg(long, default_value_t = 300)]
         seeds: u64,
     },
+    /// Stores that are filled to the last page, block and byte
+    Full {
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        #[arg(long, default_value_t = 30)]
+        stores: u64,
+    },
     /// Deliberately broken engines: each must be rejected
     #[cfg(feature = "canary")]
     Canaries {
@@ -82,6 +89,7 @@ fn main() -> ExitCode {
         Command::Slices { first, seeds } => treering_proptests::slices::all(first, seeds),
         Command::Images { first, mutations } => treering_proptests::images::run(first, mutations),
         Command::Repairs { first, seeds } => treering_proptests::repairs::run(first, seeds),
+        Command::Full { first, stores } => treering_proptests::full::all(first, stores),
         #[cfg(feature = "canary")]
         Command::Canaries { only } => treering_proptests::canaries::all(&only),
         Command::One { seed, trace, ops } => run::seeds(&Seeds {

@@ -19,7 +19,7 @@ mod plan;
 
 pub use history::{Ancestor, SnapshotModel, UNNAMED};
 pub use journal::{Journal, Position, Settled};
-pub use plan::{publish_blocks, resize_pieces, write_pieces, zero_pieces};
+pub use plan::{publish_blocks, resize_pieces, trim_pieces, write_pieces, zero_pieces};
 
 /// A volume's identity in the model: names come back, these do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -44,6 +44,8 @@ pub struct Scenario {
     pub admin_percent: u64,
     /// How many make snapshots, forks and resets, or read them. Zero: a store without history.
     pub history_percent: u64,
+    /// How many make the store larger.
+    pub grow_percent: u64,
     /// Small writes only, or large ones as well.
     pub long_writes: bool,
     /// Sweeps take many slices, with folds, checkpoints and crashes between them.
@@ -79,7 +81,9 @@ impl Scenario {
             history_percent: *random.pick(&[0, 3, 10, 25]),
             long_writes: random.chance(50),
             sliced: false,
+            grow_percent: 0,
         };
+        let scenario = Scenario { grow_percent: if random.chance(15) { 2 } else { 0 }, ..scenario };
         match random.below(100) {
             0..15 => scenario.churning(random),
             15..18 => scenario.sliced(),

@@ -83,6 +83,26 @@ impl World {
         pieces: Vec<Piece>,
         future: impl Future<Output = Result<T, E>>,
     ) -> (Result<T, E>, Position) {
+        let (result, mut last, rest) = self.observe_some(store, operation, pieces, future).await;
+        if result.is_ok() && !self.crashed() {
+            // The answer says that they happened, whatever the order numbers say.
+            for piece in rest {
+                self.coverage.borrow_mut().surprises += 1;
+                last = self.publish(operation, piece);
+            }
+            self.note(|| format!("operation {operation} answered"));
+        }
+        (result, last)
+    }
+
+    /// As `observe`, for an operation that may leave its last pieces undone. Gives those, too.
+    pub async fn observe_some<T, E>(
+        &self,
+        store: &Store,
+        operation: u64,
+        pieces: Vec<Piece>,
+        future: impl Future<Output = Result<T, E>>,
+    ) -> (Result<T, E>, Position, Vec<Piece>) {
         let mut future = pin!(future);
         let mut pieces = pieces.into_iter();
         let mut last = Position(0);
@@ -99,15 +119,7 @@ impl World {
             poll
         });
         let result = result.await;
-        if result.is_ok() && !self.crashed() {
-            // The answer says that they happened, whatever the order numbers say.
-            for piece in pieces {
-                self.coverage.borrow_mut().surprises += 1;
-                last = self.publish(operation, piece);
-            }
-            self.note(|| format!("operation {operation} answered"));
-        }
-        (result, last)
+        (result, last, pieces.collect())
     }
 
     fn publish(&self, operation: u64, piece: Piece) -> Position {

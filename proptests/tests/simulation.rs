@@ -1,7 +1,7 @@
 //! A slice of the simulation that `cargo test` runs; `treering-sim` runs the rest.
 
 use treering_proptests::life::How;
-use treering_proptests::{exhaustive, images, run};
+use treering_proptests::{exhaustive, full, images, run};
 
 fn passes(seed: u64) {
     let (result, _) = run::seed(seed, &How::default());
@@ -29,4 +29,9 @@ fn damaged_images_are_survived() {
 fn one_seed_runs_the_same_twice() {
     let events = |_| run::seed(77, &How::default()).1.disk_events;
     assert_eq!(events(1), events(2));
+}
+
+#[test]
+fn full_stores_go_on() {
+    assert_eq!(full::all(1, 3), 0);
 }

@@ -67,6 +67,12 @@ const BLOCKS: &[Block] = &[
         what: "snapshots of several volumes under load, and what real programs find in them",
         run: || lab("groups"),
     },
+    Block {
+        name: "full",
+        budget_seconds: 60,
+        what: "a store filled to the last byte, and its writers going on",
+        run: || lab("full"),
+    },
     Block { name: "kernel", budget_seconds: 60, what: "the kernel's own client, in a guest", run: || lab("kernel") },
     Block {
         name: "powercut",
@@ -154,7 +160,7 @@ fn unit() -> Result<Counts> {
 
 fn simulate() -> Result<Counts> {
     let mut counts = counted(sim::seeds_from(0, sim::SEEDS_IN_CI))?;
-    for word in ["exhaustive", "images", "slices", "repairs"] {
+    for word in ["exhaustive", "images", "slices", "repairs", "full"] {
         counts += counted(sim::simulator(&[word.into()]))?;
     }
     Ok(counts)

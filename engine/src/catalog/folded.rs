@@ -7,6 +7,8 @@ use treering_format::node::NodeRef;
 use treering_format::record::Descriptor;
 use treering_format::units::{DotId, LineId, SnapshotId, VersionId, VolumeId};
 
+use crate::log::Keys;
+
 /// Without versions and lines: `Versions` has those. Roots and parents of volumes are as of the last checkpoint.
 #[derive(Default)]
 pub(crate) struct Folded {
@@ -32,6 +34,24 @@ pub(crate) fn members_of(snapshot: &SnapshotEntry) -> impl Iterator<Item = Versi
     let first = snapshot.first_version.0;
     (first..first.saturating_add(snapshot.count.into())).map(VersionId)
 }
+
+/// How keys lie in a catalog tree: a series of neighbours is found once, at its end.
+pub(crate) fn keys_of(changed: &BTreeSet<CatalogKey>) -> Keys {
+    let mut keys = Keys::default();
+    let mut before = None;
+    for key in changed.iter().map(|key| key.encode()) {
+        match before {
+            // Series of another kind begin far away.
+            Some(before) if key.abs_diff(before) < NEIGHBOURS => keys.beside += 1,
+            _ => keys.scattered += 1,
+        }
+        before = Some(key);
+    }
+    keys
+}
+
+/// Keys nearer than this share a page more often than not, or lie on pages next to each other.
+const NEIGHBOURS: u64 = 4;
 
 impl Folded {
     /// Applies a change that concerns names and numbers alone.
@@ -96,6 +116,11 @@ impl Folded {
     pub(crate) fn remove_snapshot(&mut self, id: SnapshotId) -> Option<SnapshotEntry> {
         self.changed.insert(CatalogKey::Snapshot(id));
         self.snapshots.remove(&id)
+    }
+
+    /// Those that differ from the last checkpoint.
+    pub(crate) fn changed_keys(&self) -> Keys {
+        keys_of(&self.changed)
     }
 
     /// A dot's volumes in the order in which cuts count them.

@@ -9,12 +9,14 @@ use std::collections::VecDeque;
 use treering_format::record::Descriptor;
 use treering_format::units::OrderNumber;
 
-use crate::log::Published;
+use crate::log::{Keys, Published};
 
 /// A catalog change and its place.
 pub(crate) struct Cut {
     pub at: Published,
     pub change: Descriptor,
+    /// Entries of the catalog that it changes.
+    pub keys: Keys,
 }
 
 impl Cut {
@@ -63,6 +65,10 @@ impl PendingCuts {
         self.maps
     }
 
+    pub(crate) fn keys(&self) -> Keys {
+        self.cuts.iter().fold(Keys::default(), |sum, cut| sum + cut.keys)
+    }
+
     pub(crate) fn releases(&self) -> u64 {
         self.releases
     }
@@ -81,7 +87,7 @@ mod tests {
 
     fn deletion(order: u64) -> Cut {
         let change = Descriptor::DeleteSnapshots { snapshots: vec![SnapshotId(order)] };
-        Cut { at: Published { order: OrderNumber(order), position: LogAddress(order) }, change }
+        Cut { at: Published { order: OrderNumber(order), position: LogAddress(order) }, change, keys: Keys::default() }
     }
 
     #[test]

@@ -3,19 +3,35 @@
 //!
 //! What an operation needs: payload and entry in the arena, overlay within its budget, and space in the log for its record,
 //! counted as if each operation were a record of its own. From the free slots the reserve is kept back first: pages for two
-//! checkpoints of everything that is admitted and not yet in one. A caller that was admitted publishes at once, without
-//! waiting in between; so nothing else can take its room.
+//! checkpoints of everything that is admitted and not yet in one (`demand`), the slots that a recovery begins with, and a
+//! little that only deleting may use. A caller that was admitted publishes at once, without waiting in between; so nothing
+//! else can take its room.
+//!
+//! Gates, from the strictest on. A *write* leaves the whole reserve alone, and waits for space or is refused, by policy. What *makes* something
+//! (a dot, a snapshot, a fork) leaves it alone, too, and never waits for space: the verb that would bring space back may stand
+//! behind it. A *trim* may use part of it, never waits, and is not done where that is not enough. What *gives back* may use all of the reserve but what recovery and the pages of its own checkpoint need, so
+//! deleting works on a full store, also a thousand times in a row: the log of what was deleted is itself freed by checkpoints,
+//! for which the gate waits.
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
+use treering_format::checkpoint::Checkpoint;
 use treering_io::Notify;
 
+use self::demand::{Demand, SWEEP_KEYS};
 use super::Log;
+use crate::canary::{self, Canary};
+use crate::disk::BLOCK;
 use crate::error::VolumeError;
 use crate::limits::publish_blocks;
 use crate::overlay::PIECE_BYTES;
 use crate::pages::Pages;
+
+mod demand;
+
+pub(crate) use demand::Keys;
 
 /// What writers do when the store is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -23,8 +39,8 @@ pub enum FullPolicy {
     /// Answer ENOSPC, before anything is acknowledged.
     #[default]
     Error,
-    /// Wait until space comes back.
-    Hold,
+    /// Wait until space comes back; with a time, no longer than that.
+    Hold { at_most: Option<Duration> },
 }
 
 /// What writers and the fold tell each other.
@@ -34,14 +50,28 @@ pub(crate) struct Pressure {
     pub fold: Cell<bool>,
     /// A checkpoint should be written now, whatever the log's length.
     pub checkpoint: Cell<bool>,
-    /// Writers that wait for space.
+    /// Writers that wait for space, and deletions that wait for a checkpoint.
     pub held: Cell<u64>,
-    /// Order number the fold has reached.
+    /// Deleted versions whose space is still to come back.
+    pub sweeps: Cell<u64>,
+    /// Slices that were swept.
+    pub swept: Cell<u64>,
+    /// Order number the fold has reached, and the bytes this process had sealed then.
     pub folded_order: Cell<u64>,
+    pub folded_bytes: Cell<u64>,
     /// Cuts published and not folded that make versions: each may make the fold write a map out once more.
     pub pending_cuts: Cell<u64>,
-    /// Changed map, liveness and catalog nodes that no checkpoint holds yet.
+    /// Entries of the catalog that those cuts will change.
+    pub pending_keys: Cell<Keys>,
+    /// Changed map nodes that no checkpoint holds yet.
     pub dirty_nodes: Cell<u64>,
+    /// Entries of the catalog that no checkpoint holds as they are.
+    pub changed_keys: Cell<Keys>,
+    /// Nodes of one of the catalog's trees, and its entries that are volumes.
+    pub catalog_nodes: Cell<u64>,
+    pub volumes: Cell<u64>,
+    /// Heads that were forked from another one's version.
+    pub forked_heads: Cell<u64>,
     /// Checkpoints written by this process.
     pub checkpoints: Cell<u64>,
     /// The newest operation when the store was last found full: nothing can have come back before another one.
@@ -50,6 +80,8 @@ pub(crate) struct Pressure {
     pub cleaned: Cell<u64>,
     /// How many checkpoints there were when the cleaner last looked for work in vain.
     pub nothing_to_clean: Cell<Option<u64>>,
+    /// The same, of trims.
+    pub trims_full_at: Cell<u64>,
     pub wake: Notify,
 }
 
@@ -58,6 +90,18 @@ impl Pressure {
         if !self.fold.replace(true) {
             self.wake.notify_all();
         }
+    }
+
+    /// A slice of a sweep changed entries of the catalog: its own, an heir's, that of the next one in the queue.
+    pub(crate) fn note_swept(&self) {
+        self.swept.set(self.swept.get() + 1);
+        self.changed_keys.set(self.changed_keys.get() + Keys { beside: 0, scattered: 4 });
+    }
+
+    /// A cut was published; so many that make versions are not folded now.
+    pub(crate) fn note_cut(&self, keys: Keys, making_versions: u64) {
+        self.pending_cuts.set(making_versions);
+        self.pending_keys.set(self.pending_keys.get() + keys);
     }
 
     pub(crate) fn ask_checkpoint(&self) {
@@ -71,7 +115,16 @@ impl Pressure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Free {
     pub usable: u64,
+    /// What writes leave alone.
     pub reserve: u64,
+    /// The part of it that trims leave alone, too; and the part that deleting does.
+    pub trim_reserve: u64,
+    pub release_reserve: u64,
+    /// What the pages of the next checkpoints need, and of the usable blocks those of the segment that is open.
+    pub page_reserve: u64,
+    pub open: u64,
+    /// What the reserve would be if a checkpoint held everything.
+    pub stored_reserve: u64,
     /// Cost of the batch that is not sealed yet.
     pub pending: u64,
     /// The reserve, in slots.
@@ -83,6 +136,38 @@ pub(crate) struct Free {
 impl Free {
     pub(crate) fn available(&self) -> u64 {
         self.usable.saturating_sub(self.reserve + self.pending)
+    }
+
+    fn available_to_release(&self) -> u64 {
+        self.usable.saturating_sub(self.release_reserve + self.pending)
+    }
+
+    fn available_to_trim(&self) -> u64 {
+        self.usable.saturating_sub(self.trim_reserve + self.pending)
+    }
+
+    /// Without a slot for recovery to begin in being lost.
+    fn available_at_last(&self) -> u64 {
+        self.usable.saturating_sub(self.page_reserve + self.pending).min(self.open.saturating_sub(self.pending))
+    }
+
+    fn available_once_stored(&self) -> u64 {
+        self.usable.saturating_sub(self.stored_reserve + self.pending)
+    }
+}
+
+/// What a cut takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CutCost {
+    /// Bytes of its descriptor.
+    pub bytes: usize,
+    pub keys: Keys,
+}
+
+impl CutCost {
+    /// Blocks of log: a record of its own, and its header once more in the footer.
+    fn blocks(&self) -> u64 {
+        2 * (self.bytes as u64 + 64).div_ceil(BLOCK) + 2
     }
 }
 
@@ -102,8 +187,11 @@ impl Room {
     /// Waits until one operation with this many payload blocks may be published.
     pub(crate) async fn admit(&self, blocks: u64) -> Result<(), VolumeError> {
         let health = &self.log.shared.health;
+        let io = self.log.shared.disk.io();
         let mut checkpoints_seen = None;
         let mut cleaned_seen = 0;
+        let mut full_since = None;
+        let mut held = None;
         loop {
             let progress = health.progress().notified();
             health.check()?;
@@ -111,7 +199,7 @@ impl Room {
                 progress.await;
                 continue;
             }
-            let free = self.free();
+            let free = self.free(Keys::default());
             let cost = cost(blocks);
             if cost <= free.available() {
                 return Ok(());
@@ -126,15 +214,18 @@ impl Room {
                 // What the cleaner said before anybody waited does not count.
                 self.pressure.nothing_to_clean.set(None);
             }
-            let seen = *checkpoints_seen.get_or_insert(self.pressure.checkpoints.get());
-            let tried = self.pressure.checkpoints.get() - seen;
-            let published = self.log.published().0;
-            // The cleaner has to have looked again: each checkpoint brings the fold up to date, and with it new victims.
-            let cleaned_all = self.pressure.nothing_to_clean.get() == Some(self.pressure.checkpoints.get());
-            let tried_all = tried >= CHECKPOINTS_TO_FREE && cleaned_all;
-            let hopeless = tried_all || self.pressure.full_at.get() == published;
-            if self.policy == FullPolicy::Error && hopeless {
-                self.pressure.full_at.set(published);
+            if first || self.pressure.sweeps.get() > 0 {
+                checkpoints_seen = Some(self.pressure.checkpoints.get());
+            }
+            let tried = self.pressure.checkpoints.get() - checkpoints_seen.unwrap_or_default();
+            let waited = Duration::from_nanos(io.now() - *full_since.get_or_insert(io.now()));
+            let left = match self.policy {
+                FullPolicy::Error if self.is_hopeless(tried) => Some(Duration::ZERO),
+                FullPolicy::Error | FullPolicy::Hold { at_most: None } => None,
+                FullPolicy::Hold { at_most: Some(most) } => Some(most.saturating_sub(waited)),
+            };
+            if left == Some(Duration::ZERO) {
+                self.pressure.full_at.set(self.log.published().0);
                 return Err(VolumeError::NoSpace { needed_blocks: cost, free_blocks: free.available() });
             }
             // While the cleaner is at work, it knows best when a checkpoint pays: each writes out all that changed in the maps.
@@ -142,38 +233,89 @@ impl Room {
             if tried < CHECKPOINTS_TO_FREE && cleaner_rests {
                 self.pressure.ask_checkpoint();
             }
-            let _held = Held::new(&self.pressure);
-            if first || tried >= CHECKPOINTS_TO_FREE {
+            held.get_or_insert_with(|| Held::new(&self.pressure));
+            // One that is to be told whether there is hope asks until it knows; one that just waits must not keep the cleaner running.
+            if first || self.policy == FullPolicy::Error && tried >= CHECKPOINTS_TO_FREE {
                 self.pressure.wake.notify_all();
             }
+            match left {
+                Some(left) => drop(io.timeout(left, progress).await),
+                None => progress.await,
+            }
+        }
+    }
+
+    /// Whether nothing comes back without another operation, after so many checkpoints.
+    fn is_hopeless(&self, tried: u64) -> bool {
+        let pressure = &self.pressure;
+        let asked_before = pressure.full_at.get() == self.log.published().0 && pressure.sweeps.get() == 0;
+        // The cleaner has to have looked again: each checkpoint brings the fold up to date, and with it new victims.
+        let cleaned_all = pressure.nothing_to_clean.get() == Some(pressure.checkpoints.get());
+        tried >= CHECKPOINTS_TO_FREE && cleaned_all || asked_before
+    }
+
+    /// Waits until a cut that makes something may be published. It does not wait for space: only for a checkpoint, if that
+    /// would settle it.
+    pub(crate) async fn admit_verb(&self, cut: CutCost) -> Result<(), VolumeError> {
+        let seen = self.pressure.checkpoints.get();
+        loop {
+            let progress = self.log.shared.health.progress().notified();
+            self.admit_again(0).await?;
+            let (free, cost) = (self.free(cut.keys), cut.blocks());
+            if cost <= free.available() {
+                return Ok(());
+            }
+            let tried = self.pressure.checkpoints.get() - seen;
+            if tried >= CHECKPOINTS_TO_STORE || cost > free.available_once_stored() {
+                return Err(VolumeError::NoSpace { needed_blocks: cost, free_blocks: free.available() });
+            }
+            self.pressure.ask_checkpoint();
             progress.await;
         }
     }
 
-    /// Waits until a cut that makes something may be published. It leaves the reserve alone, and does not wait for space, for
-    /// what would bring it back may wait behind it.
-    pub(crate) async fn admit_verb(&self) -> Result<(), VolumeError> {
-        self.admit_again(0).await?;
-        let free = self.free();
-        if cost(0) > free.available() {
-            return Err(VolumeError::NoSpace { needed_blocks: cost(0), free_blocks: free.available() });
-        }
-        Ok(())
-    }
-
-    /// Waits until a change of the catalog may be published. It may use the reserve: deleting must always work.
-    pub(crate) async fn admit_cut(&self) -> Result<(), VolumeError> {
-        let health = &self.log.shared.health;
+    /// Waits until a cut that gives space back, or takes none, may be published. It waits for checkpoints at the most.
+    pub(crate) async fn admit_release(&self, cut: CutCost) -> Result<(), VolumeError> {
+        let seen = self.pressure.checkpoints.get();
+        let mut held = None;
         loop {
-            let progress = health.progress().notified();
-            health.check()?;
-            if self.fits_memory(0) {
-                let free = self.free();
-                if free.usable > free.pending + cost(0) {
+            let progress = self.log.shared.health.progress().notified();
+            self.admit_again(0).await?;
+            let (free, cost) = (self.free(cut.keys), cut.blocks());
+            if cost <= free.available_to_release() {
+                return Ok(());
+            }
+            if self.pressure.checkpoints.get() - seen >= CHECKPOINTS_TO_FREE {
+                // Servers that died took more than was kept for them. As long as the next one finds a slot to begin in, and the
+                // checkpoint its pages, deleting is what helps.
+                if cost <= free.available_at_last() {
                     return Ok(());
                 }
-                return Err(VolumeError::NoSpace { needed_blocks: cost(0), free_blocks: 0 });
+                return Err(VolumeError::NoSpace { needed_blocks: cost, free_blocks: free.available_at_last() });
             }
+            self.pressure.ask_checkpoint();
+            held.get_or_insert_with(|| Held::new(&self.pressure));
+            progress.await;
+        }
+    }
+
+    /// As `admit`, for a trim: it may use some of what is kept for deleting, and does not wait for space, only for a checkpoint
+    /// that may settle it. False: there is no room.
+    pub(crate) async fn admit_trim(&self, blocks: u64) -> Result<bool, VolumeError> {
+        let seen = self.pressure.checkpoints.get();
+        loop {
+            let progress = self.log.shared.health.progress().notified();
+            self.admit_again(blocks).await?;
+            if cost(blocks) <= self.free(Keys::default()).available_to_trim() {
+                return Ok(true);
+            }
+            let published = self.log.published().0;
+            let tried = self.pressure.checkpoints.get() - seen;
+            if tried >= CHECKPOINTS_TO_STORE || self.pressure.trims_full_at.get() == published {
+                self.pressure.trims_full_at.set(published);
+                return Ok(false);
+            }
+            self.pressure.ask_checkpoint();
             progress.await;
         }
     }
@@ -191,7 +333,23 @@ impl Room {
         }
     }
 
-    pub(crate) fn free(&self) -> Free {
+    /// Space came from elsewhere than a checkpoint.
+    pub(crate) fn space_came_back(&self) {
+        self.pressure.full_at.set(u64::MAX);
+        self.log.shared.health.progress().notify_all();
+    }
+
+    /// Whether a sweep may go on: it makes the next checkpoint write more of the catalog, and nobody admitted that.
+    pub(crate) fn admits_sweep(&self) -> bool {
+        let changed = self.pressure.changed_keys.get();
+        let free = self.free(SWEEP_KEYS);
+        // Deleting goes on meanwhile, from the same reserve.
+        let half = (free.reserve - free.release_reserve) / 2;
+        changed.scattered < SWEEP_KEYS.scattered || free.available_to_release() > half
+    }
+
+    /// Space for what is published so far, and for a change of these entries of the catalog.
+    pub(crate) fn free(&self, keys: Keys) -> Free {
         let shared = &self.log.shared;
         let segment_blocks = u64::from(shared.disk.geometry().segment_blocks);
         let record_blocks = shared.limits.record_blocks(segment_blocks as u32);
@@ -203,20 +361,40 @@ impl Room {
         let slots = shared.segments.free_slots() + u64::from(state.successor.is_some());
         let pending = state.batch.payload_blocks + 2 + state.batch.touched.len() as u64 / 16;
 
-        let operations = state.next_order.0 - self.pressure.folded_order.get();
-        // A map's page is written once for each checkpoint, and once for each cut before it.
-        let rounds = self.pressure.pending_cuts.get() + 1;
-        let leaves = (operations * 3).min(rounds * (self.pages.used_pages() + 16) + operations / 8);
-        let blob = 8 + shared.segments.slot_count() / 256;
-        let pages = 2 * (leaves + self.pressure.dirty_nodes.get() + blob + 16);
-        let short = pages.saturating_sub(self.pages.available());
+        let pressure = &self.pressure;
+        let page_slots = self.pages.page_map_count() as u64;
+        let demand = Demand {
+            operations: state.next_order.0 - pressure.folded_order.get(),
+            blocks: (state.sealed_bytes - pressure.folded_bytes.get()) / BLOCK + state.batch.payload_blocks,
+            cuts: pressure.pending_cuts.get(),
+            dirty_nodes: pressure.dirty_nodes.get(),
+            used_pages: self.pages.used_pages(),
+            forked_heads: pressure.forked_heads.get(),
+            catalog_nodes: pressure.catalog_nodes.get(),
+            volumes: pressure.volumes.get(),
+            keys: pressure.pending_keys.get() + pressure.changed_keys.get() + keys,
+            liveness_bytes: shared.segments.liveness_bytes(),
+            blob_pages: Checkpoint::encoded_len(shared.segments.slot_count(), page_slots + 1, segment_blocks as u32)
+                .div_ceil(BLOCK),
+        };
+        let available = self.pages.available();
+        let slots_for = |pages: u64| pages.saturating_sub(available).div_ceil(segment_blocks);
+        let blocks_for = |pages: u64| slots_for(pages) * per_slot;
         // What the cleaner fills before it empties others.
         let cleaning = (shared.segments.slot_count() / 16).clamp(1, CLEANING_SLOTS);
-        let kept = short.div_ceil(segment_blocks) + RECOVERY_SLOTS;
+        let kept = slots_for(demand.pages()) + RECOVERY_SLOTS + DELETE_SLOTS;
         let reserve_slots = kept + cleaning;
+        let release_reserve = blocks_for(demand.pages_without_more()) + per_slot;
+        let all = canary::is(Canary::WritesTakeDeleteReserve);
         Free {
             usable: slots * per_slot + open,
-            reserve: reserve_slots * per_slot,
+            reserve: if all { release_reserve } else { reserve_slots * per_slot },
+            trim_reserve: kept * per_slot,
+            release_reserve,
+            page_reserve: blocks_for(demand.pages_without_more()),
+            open,
+            stored_reserve: blocks_for(demand.pages_once_stored())
+                + (RECOVERY_SLOTS + DELETE_SLOTS + cleaning) * per_slot,
             pending,
             reserve_slots,
             cleaning_slots: shared.segments.free_slots().saturating_sub(kept),
@@ -229,7 +407,8 @@ impl Room {
         let (arena, batch, operations) = {
             let state = shared.state.borrow();
             (
-                state.arena.has_room(blocks, state.next_order, 1),
+                // A verb may publish two: a hole, and the change that makes it one.
+                state.arena.has_room(blocks, state.next_order, 2),
                 !state.batch.touched.is_empty(),
                 state.next_order.0 - self.pressure.folded_order.get(),
             )
@@ -253,8 +432,14 @@ fn cost(blocks: u64) -> u64 {
 /// Checkpoints after which everything that was dead is usable again.
 const CHECKPOINTS_TO_FREE: u64 = 3;
 
-/// Slots kept back for the segment that a recovery begins, and for what it publishes again.
+/// Checkpoints after which one holds everything that was published when the first of them was asked for: one may be under way.
+const CHECKPOINTS_TO_STORE: u64 = 2;
+
+/// One for the segment that a recovery begins, one for what it publishes again.
 const RECOVERY_SLOTS: u64 = 2;
+
+/// With the second of those, what only deleting may use: its log fills one while the other is on its way back.
+const DELETE_SLOTS: u64 = 1;
 
 /// Slots kept back for the cleaner: in a small store fewer.
 const CLEANING_SLOTS: u64 = 3;
@@ -263,8 +448,11 @@ const CLEANING_SLOTS: u64 = 3;
 struct Held<'a>(&'a Pressure);
 
 impl Held<'_> {
+    /// The first one calls those who can make space.
     fn new(pressure: &Pressure) -> Held<'_> {
-        pressure.held.set(pressure.held.get() + 1);
+        if pressure.held.replace(pressure.held.get() + 1) == 0 {
+            pressure.wake.notify_all();
+        }
         Held(pressure)
     }
 }

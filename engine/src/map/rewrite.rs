@@ -74,8 +74,10 @@ impl Tree {
         let made = regroup(&levels, replaced, &at_hand);
         self.root = made.root;
         self.dirty += slice.leaves_made + made.branches_made;
+        self.grown += (slice.leaves_made + made.branches_made) as i64;
         let touched = levels.iter().flatten().map(|touched| &touched.child);
         for old in touched.chain(&absorbed).chain(&made.absorbed) {
+            self.grown -= 1;
             match old {
                 Child::Stored(reference) if floor.is_none_or(|floor| reference.birth > floor) => {
                     pages.release(reference.page)

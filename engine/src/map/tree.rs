@@ -17,6 +17,8 @@ pub struct Tree {
     pub(super) root: Option<Child>,
     /// Nodes in memory that no page holds yet.
     pub(super) dirty: usize,
+    /// Nodes that it has more than when it was opened.
+    pub(super) grown: i64,
 }
 
 /// How far a search came without waiting.
@@ -33,7 +35,7 @@ impl Tree {
     }
 
     pub fn open(kind: TreeKind, owner: u64, root: Option<NodeRef>) -> Tree {
-        Tree { kind, owner, root: root.map(Child::Stored), dirty: 0 }
+        Tree { kind, owner, root: root.map(Child::Stored), dirty: 0, grown: 0 }
     }
 
     #[cfg(test)]
@@ -107,6 +109,11 @@ impl Tree {
     /// Nodes that `write_out` has to find a page for.
     pub fn dirty_nodes(&self) -> usize {
         self.dirty
+    }
+
+    /// Nodes that it has more than when it was opened, or fewer.
+    pub fn grown(&self) -> i64 {
+        self.grown
     }
 
     /// The leaf that covers `key`, and the end of its range.

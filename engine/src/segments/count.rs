@@ -40,7 +40,7 @@ impl Segments {
         }
         let mut found = tree.scan(pages, bits::key(SegmentId(from), 0), COUNTED_AT_ONCE).await?;
         let mut state = self.0.borrow_mut();
-        if state.settled != settled {
+        if state.settled != settled || state.counted_to != from {
             return Ok(false);
         }
         let mut to = u64::MAX;

@@ -55,6 +55,7 @@ async fn keep_expiring(store: Store) {
 impl Core {
     async fn keep_folding(&self) {
         let mut pace = Pace::default();
+        let mut stored_for_held = (0, 0);
         loop {
             let wake = self.pressure.wake.notified();
             if self.health.check().is_err() {
@@ -65,11 +66,12 @@ impl Core {
             let checkpoint = self.pressure.checkpoint.get()
                 || sealed - self.checkpoint_bytes.get() >= self.limits.checkpoint_log_bytes
                 || dirty >= self.limits.dirty_node_bytes
-                || self.pressure.held.get() > 0 && self.segments.counts().freed > 0;
+                || self.held_wait_for_checkpoint(&mut stored_for_held);
             let fold = {
                 let fold = self.fold.borrow();
                 self.pressure.fold.get()
                     || sealed - fold.reached_bytes >= self.limits.fold_log_bytes
+                    || self.pressure.held.get() > 0 && self.pressure.folded_order.get() < self.log.published().0
                     || fold.cuts.release_is_due(self.disk.io().now(), self.limits.release_age_ns)
             };
             // Errors stop the store; the next look at its health ends this loop.
@@ -87,6 +89,18 @@ impl Core {
                 self.disk.io().timeout(TICK, wake).await;
             }
         }
+    }
+
+    /// Whether writers wait for space, and a checkpoint may bring some: what was deleted is folded and swept, and the last
+    /// checkpoint that was written for them does not know of it; or slots wait for one more.
+    fn held_wait_for_checkpoint(&self, stored: &mut (u64, u64)) -> bool {
+        if self.pressure.held.get() == 0 {
+            return false;
+        }
+        let now = (self.pressure.folded_order.get(), self.pressure.swept.get());
+        let done = self.versions.sweeps() == 0 && self.pressure.folded_order.get() == self.log.published().0;
+        let changed = done && std::mem::replace(stored, now) != now;
+        changed || self.segments.counts().freed > 0
     }
 
     /// One slice of a sweep, or else of thinning. Each fold and each checkpoint takes a slice, too.

@@ -122,7 +122,7 @@ impl Core {
         *self.catalog_tree.borrow_mut() = catalog;
         *self.catalog_mirror.borrow_mut() = mirror;
         self.segments.set_tree(liveness);
-        self.pressure.dirty_nodes.set(0);
+        self.count_pressure();
 
         if older.sequence.0 != 0 {
             for page in 0..older.blob_bytes.div_ceil(BLOCK) {

@@ -13,7 +13,7 @@ use treering_format::record::{
 use treering_format::units::{DotId, LineId, PublicId, SnapshotId, VersionId, VolumeId};
 
 use super::Store;
-use super::verbs::{check_deletable, check_name, not_found};
+use super::verbs::{Gate, check_deletable, check_name, not_found};
 use crate::canary::{self, Canary};
 use crate::catalog::{Catalog, Dot, NamedVolume, Snapshot};
 use crate::disk::BLOCK;
@@ -114,12 +114,12 @@ impl Store {
         let name = new.name.clone().unwrap_or_else(|| self.name_by_time("s"));
         check_name(&name)?;
         self.check_snapshot(dots, &name)?;
-        self.admit_new().await?;
         self.need_versions().await?;
         // Most of what must be sealed is sealed here, so that little is left to do while nobody else may run.
         self.core.log.seal_now();
         self.core.disk.io().yield_now().await;
-        let cut = self.snapshot_cut(dots, name, new);
+        let snapshot = || Ok(Descriptor::Snapshot(self.snapshot_cut(dots, &name, new)));
+        let Descriptor::Snapshot(cut) = self.admitted(Gate::Make, snapshot).await? else { unreachable!() };
         let first = cut.first_snapshot.0;
         let count = cut.dots.len() as u64;
         let at = self.publish_snapshot(cut).await?;
@@ -155,8 +155,7 @@ impl Store {
         if at.is_empty() {
             return Ok(Vec::new());
         }
-        self.admit_change().await?;
-        let (change, gone) = {
+        let delete = || {
             let catalog = self.core.catalog.borrow();
             let ids = at.iter().map(|at| resolve(&catalog, dot, at)).collect::<Result<BTreeSet<_>, _>>()?;
             let most = DELETE_MAX.min(self.cut_bytes_max() / 8 - 1);
@@ -164,8 +163,13 @@ impl Store {
                 return Err(CatalogError::TooMany { what: "snapshots", found: ids.len(), most });
             }
             ids.iter().try_for_each(|id| check_deletable(dot, &catalog.snapshots[id]))?;
-            let gone = ids.iter().map(|id| info(&catalog, &catalog.snapshots[id])).collect();
-            (Descriptor::DeleteSnapshots { snapshots: ids.into_iter().collect() }, gone)
+            Ok(ids)
+        };
+        let change = || Ok(Descriptor::DeleteSnapshots { snapshots: delete()?.into_iter().collect() });
+        let change = self.admitted(Gate::Release, change).await?;
+        let gone = {
+            let catalog = self.core.catalog.borrow();
+            delete()?.iter().map(|id| info(&catalog, &catalog.snapshots[id])).collect()
         };
         let at = self.publish(change);
         self.persist_up_to(at.order).await?;
@@ -181,19 +185,18 @@ impl Store {
         ttl: Option<Option<Duration>>,
     ) -> Result<SnapshotInfo, CatalogError> {
         let _turn = self.core.verbs_turn.take().await;
-        self.admit_change().await?;
         let id = resolve(&self.core.catalog.borrow(), dot, at)?;
-        let cut = {
+        let configure = || {
             let catalog = self.core.catalog.borrow();
             let snapshot = &catalog.snapshots[&id];
-            ConfigureCut {
+            Ok(Descriptor::ConfigureSnapshot(ConfigureCut {
                 snapshot: id,
                 name: None,
                 protected: protect.unwrap_or(snapshot.protected),
                 expires_ns: ttl.map_or(snapshot.expires_ns, |ttl| self.expiry(ttl)),
-            }
+            }))
         };
-        let at = self.publish(Descriptor::ConfigureSnapshot(cut));
+        let at = self.publish(self.admitted(Gate::Release, configure).await?);
         let now = {
             let catalog = self.core.catalog.borrow();
             info(&catalog, &catalog.snapshots[&id])
@@ -221,11 +224,10 @@ impl Store {
         }
         let mut last = self.core.log.published();
         for name in names {
-            self.admit_new().await?;
-            let cut = {
+            let fork = || {
                 let catalog = self.core.catalog.borrow();
                 let source = resolve(&catalog, dot, at)?;
-                ForkCut {
+                Ok(Descriptor::Fork(ForkCut {
                     name: name.clone(),
                     dot: DotId(catalog.next.dot),
                     source,
@@ -234,9 +236,9 @@ impl Store {
                     time_ns: self.core.disk.io().wall_clock(),
                     expires_ns: self.expiry(ttl),
                     volume_count: volume_count(dot, &catalog.snapshots[&source])?,
-                }
+                }))
             };
-            last = self.publish(Descriptor::Fork(cut)).order;
+            last = self.publish(self.admitted(Gate::Make, fork).await?).order;
         }
         self.persist_up_to(last).await
     }
@@ -245,11 +247,10 @@ impl Store {
     /// for seven days. Refused while a client uses one of the volumes.
     pub async fn reset(&self, dot: &str, to: &SnapshotRef) -> Result<SnapshotInfo, CatalogError> {
         let _turn = self.core.verbs_turn.take().await;
-        self.admit_new().await?;
         self.core.log.seal_now();
         self.core.disk.io().yield_now().await;
         let name = self.name_by_time("before-reset");
-        let cut = {
+        let reset = || {
             let catalog = self.core.catalog.borrow();
             let source = resolve(&catalog, dot, to)?;
             let found = &catalog.dots[dot];
@@ -257,8 +258,8 @@ impl Store {
             if users > 0 {
                 return Err(CatalogError::DotInUse { name: dot.into(), users });
             }
-            ResetCut {
-                name,
+            Ok(Descriptor::Reset(ResetCut {
+                name: name.clone(),
                 dot: found.id,
                 source,
                 reflog_snapshot: SnapshotId(catalog.next.snapshot),
@@ -270,10 +271,11 @@ impl Store {
                 old_count: found.volumes.len() as u32,
                 time_ns: self.core.disk.io().wall_clock(),
                 expires_ns: self.expiry(Some(REFLOG_TTL)),
-            }
+            }))
         };
-        let kept = cut.reflog_snapshot;
-        let at = self.publish(Descriptor::Reset(cut));
+        let change = self.admitted(Gate::Make, reset).await?;
+        let kept = SnapshotId(self.core.catalog.borrow().next.snapshot);
+        let at = self.publish(change);
         let kept = {
             let catalog = self.core.catalog.borrow();
             info(&catalog, &catalog.snapshots[&kept])
@@ -395,7 +397,7 @@ impl Store {
             cut.first_version.0 += volumes;
             // Time enough for a client to be answered and to write the next.
             self.core.disk.io().sleep(Duration::from_millis(1)).await;
-            self.admit_new().await?;
+            self.core.room.admit_again(0).await?;
         }
         Ok(at.expect("a snapshot is of one dot at least"))
     }
@@ -424,7 +426,7 @@ impl Store {
         Ok(())
     }
 
-    fn snapshot_cut(&self, dots: &[&str], name: String, new: &NewSnapshot) -> SnapshotCut {
+    fn snapshot_cut(&self, dots: &[&str], name: &str, new: &NewSnapshot) -> SnapshotCut {
         let catalog = self.core.catalog.borrow();
         let part = |dot: &&str| {
             let id = catalog.dots[*dot].id;
@@ -432,7 +434,7 @@ impl Store {
             SnapshotDot { dot: id, public: self.public_id(), volumes }
         };
         SnapshotCut {
-            name,
+            name: name.to_owned(),
             protected: new.protect,
             reflog: new.reflog,
             first_snapshot: SnapshotId(catalog.next.snapshot),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use treering_format::DecodeError;
 use treering_format::catalog::{CatalogKey, DotEntry, LineEntry, SnapshotEntry, VersionEntry, VolumeEntry};
 use treering_format::checkpoint::Checkpoint;
+use treering_format::node::NodeRef;
 use treering_format::superblock::{CheckpointRef, Superblock};
 use treering_format::units::{LineId, VolumeId};
 
@@ -25,6 +26,8 @@ pub(super) struct Loaded {
     pub pages: Pages,
     pub segments: Segments,
     pub catalog_tree: Tree,
+    /// Of that tree, as it is on disk.
+    pub catalog_nodes: u64,
     pub catalog_mirror: Tree,
     pub entries: Entries,
     pub versions: Versions,
@@ -77,7 +80,7 @@ async fn load(
     let header = &checkpoint.header;
     if header.store_id != superblock.store_id
         || header.sequence != reference.sequence
-        || checkpoint.slots.len() as u64 != geometry.slot_count
+        || checkpoint.slots.len() as u64 > geometry.slot_count
     {
         return Err("its blob belongs to another checkpoint".into());
     }
@@ -99,6 +102,8 @@ async fn load(
         reference.fold_sequence,
         header.next_container,
     );
+    // A store that grew since then has more slots than its checkpoint knows.
+    segments.grow(geometry.slot_count);
     let mut catalog_tree = Tree::open(TreeKind::Catalog, 0, header.catalog_root);
     let catalog_mirror = Tree::open(TreeKind::Catalog, 0, header.catalog_mirror_root);
     let scanned = match catalog_tree.scan(&pages, 0, usize::MAX).await {
@@ -113,11 +118,31 @@ async fn load(
             scanned
         }
     };
+    // A tree that is made anew counts what it grows by itself.
+    let mut catalog_nodes = 0;
+    if catalog_tree.grown() == 0 {
+        let mut leaves = catalog_tree.leaves(false);
+        let mut count = |_: &NodeRef| {
+            catalog_nodes += 1;
+            true
+        };
+        while !leaves.next(&pages, &mut count).await.is_empty() {}
+    }
     let (entries, versions) = understand(scanned)?;
     if !repairs {
         liveness.scan(&pages, 0, 1).await.map_err(|e| e.to_string())?;
     }
-    Ok(Loaded { reference: *reference, checkpoint, pages, segments, catalog_tree, catalog_mirror, entries, versions })
+    Ok(Loaded {
+        reference: *reference,
+        checkpoint,
+        pages,
+        segments,
+        catalog_tree,
+        catalog_nodes,
+        catalog_mirror,
+        entries,
+        versions,
+    })
 }
 
 /// What the catalog says, if it makes sense.

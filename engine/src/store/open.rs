@@ -298,7 +298,6 @@ fn assemble(
     let health = Health::new();
     let pressure = Rc::new(Pressure::default());
     pressure.folded_order.set(loaded.reference.fold_order.0);
-    pressure.pending_cuts.set(cuts.maps());
     let entry = begin.mounts.last();
     let blocks = replayed.records.iter().map(|r| u64::from(r.header.total_blocks())).sum::<u64>();
     let reached = Frontier::of_checkpoint(&loaded.reference);
@@ -321,7 +320,7 @@ fn assemble(
     let log = Log::begin(ground, writer, arena, start);
     let pins = Pins::new(loaded.pages.clone(), loaded.segments.clone());
     let room = Room::new(log.clone(), loaded.pages.clone(), Rc::clone(&pressure), options.full_policy);
-    Rc::new(Core {
+    let core = Rc::new(Core {
         disk,
         health,
         read_only: options.read_only,
@@ -338,6 +337,7 @@ fn assemble(
         catalog: RefCell::new(catalog),
         versions: loaded.versions,
         catalog_tree: RefCell::new(loaded.catalog_tree),
+        catalog_nodes: loaded.catalog_nodes,
         catalog_mirror: RefCell::new(loaded.catalog_mirror),
         fold: RefCell::new(Fold { reached, reached_bytes: 0, cuts }),
         fold_turn: Turn::new(),
@@ -350,7 +350,9 @@ fn assemble(
         superblock,
         arena_path,
         limits,
-    })
+    });
+    core.count_pressure();
+    core
 }
 
 /// Applies one accepted record: to overlays what is data, to the catalog what is not.
@@ -381,8 +383,9 @@ fn apply(record: &Record, lines: &Lines, catalog: &mut Catalog, versions: &Versi
             }
             change => {
                 let at = Published { order: record.header.last_order, position: record.header.last_address() };
+                let keys = catalog.cost(change).keys;
                 catalog.publish(change, at, lines, versions);
-                cuts.push(fold::Cut { at, change: change.clone() }, now);
+                cuts.push(fold::Cut { at, change: change.clone(), keys }, now);
                 continue;
             }
         };

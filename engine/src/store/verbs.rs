@@ -16,6 +16,15 @@ use crate::limits::VOLUME_BYTES_MAX;
 use crate::log::Published;
 use crate::volume::Volume;
 
+/// How a change of the catalog is let in on a store that is nearly full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// It makes something: the reserve is not for it.
+    Make,
+    /// It gives space back, or takes none.
+    Release,
+}
+
 impl Store {
     /// Makes a dot with these volumes. If the host dies before this returns, some of them may be there.
     pub async fn create_dot(&self, name: &str, volumes: &[NewVolume]) -> Result<(), CatalogError> {
@@ -27,7 +36,6 @@ impl Store {
                 return Err(CatalogError::Exists { kind: "volume", name: volume.name.clone() });
             }
         }
-        self.admit_change().await?;
         let dot = {
             let catalog = self.core.catalog.borrow();
             if catalog.dots.contains_key(name) {
@@ -35,10 +43,10 @@ impl Store {
             }
             DotId(catalog.next.dot)
         };
-        self.publish(Descriptor::CreateDot { dot, name: name.into() });
+        let create = || Ok(Descriptor::CreateDot { dot, name: name.into() });
+        self.publish(self.admitted(Gate::Make, create).await?);
         for volume in volumes {
-            self.admit_change().await?;
-            self.publish_volume(name, dot, volume)?;
+            self.publish_volume(name, dot, volume).await?;
         }
         self.persist().await
     }
@@ -47,15 +55,14 @@ impl Store {
     /// if a snapshot of it is protected or in use.
     pub async fn remove_dot(&self, name: &str) -> Result<(), CatalogError> {
         let _turn = self.core.verbs_turn.take().await;
-        self.admit_change().await?;
-        self.need_versions().await?;
-        let change = {
+        let remove = || {
             let catalog = self.core.catalog.borrow();
             let dot = catalog.dots.get(name).ok_or_else(|| not_found("dot", name))?;
             dot.snapshots.values().try_for_each(|id| check_deletable(name, &catalog.snapshots[id]))?;
-            Descriptor::RemoveDot { dot: dot.id, first_version: VersionId(catalog.next.version) }
+            Ok(Descriptor::RemoveDot { dot: dot.id, first_version: VersionId(catalog.next.version) })
         };
-        self.publish(change);
+        self.need_versions().await?;
+        self.publish(self.admitted(Gate::Release, remove).await?);
         self.persist().await
     }
 
@@ -63,9 +70,8 @@ impl Store {
     pub async fn add_volume(&self, dot: &str, volume: &NewVolume) -> Result<(), CatalogError> {
         let _turn = self.core.verbs_turn.take().await;
         check_volume(volume)?;
-        self.admit_change().await?;
         let id = self.core.catalog.borrow().dots.get(dot).ok_or_else(|| not_found("dot", dot))?.id;
-        self.publish_volume(dot, id, volume)?;
+        self.publish_volume(dot, id, volume).await?;
         self.persist().await
     }
 
@@ -74,60 +80,56 @@ impl Store {
     pub async fn resize_volume(&self, dot: &str, volume: &str, size_bytes: u64) -> Result<(), CatalogError> {
         let _turn = self.core.verbs_turn.take().await;
         check_size(volume, size_bytes)?;
-        self.core.admit(0).await?;
-        self.admit_change().await?;
         let (id, state) = {
             let catalog = self.core.catalog.borrow();
             let found = catalog.volume(dot, volume).ok_or_else(|| not_found("volume", &format!("{dot}.{volume}")))?;
             (found.id, Rc::clone(&found.state))
         };
-        let (from, users) = (state.size.get(), state.users.get());
-        if size_bytes < from {
-            if users > 0 {
+        let from = state.size.get();
+        let resize = || {
+            let users = state.users.get();
+            if size_bytes < from && users > 0 {
                 let name = format!("{dot}.{volume}");
                 return Err(CatalogError::InUse { name, from, to: size_bytes, users });
             }
-            // Growing again must show zeros, so the cut tail becomes a hole. A block that is cut in two keeps its first part.
-            let keep = size_bytes.next_multiple_of(BLOCK);
-            if keep > size_bytes {
-                let tail = Volume::new(Rc::clone(&self.core), Rc::clone(&state));
-                let len = keep.min(from) - size_bytes;
-                tail.zero(size_bytes, len, crate::volume::Zeroing::Hole, false).await?;
-                self.core.admit(0).await?;
-            }
+            Ok(Descriptor::ResizeVolume { volume: id, line: state.head()?.id, size_bytes })
+        };
+        if size_bytes >= from {
+            // Clients see the new end only once it is durable: what they write there must have a place after any crash.
+            let change = self.admitted(Gate::Make, resize).await?;
+            let at = self.append(change.clone());
+            self.persist().await?;
+            self.take_effect(&change, at);
+            return Ok(());
+        }
+        // Growing again must show zeros, so the cut tail becomes a hole. A block that is cut in two keeps its first part.
+        let mut change = self.admitted(Gate::Release, resize).await?;
+        let keep = size_bytes.next_multiple_of(BLOCK);
+        if keep > size_bytes {
+            let tail = Volume::new(Rc::clone(&self.core), Rc::clone(&state));
+            tail.zero_within_block(size_bytes, keep.min(from) - size_bytes).await?;
+            drop(tail);
             // A client may have come while the tail was zeroed.
-            let (users, name) = (state.users.get(), format!("{dot}.{volume}"));
-            if users > 0 {
-                return Err(CatalogError::InUse { name, from, to: size_bytes, users });
-            }
-            let end = from.div_ceil(BLOCK);
-            if keep / BLOCK < end {
-                self.core.log.publish_blank(state.head()?, keep / BLOCK, end - keep / BLOCK, false);
-            }
+            change = self.admitted(Gate::Release, resize).await?;
         }
-        let change = Descriptor::ResizeVolume { volume: id, line: state.head()?.id, size_bytes };
-        if size_bytes < from {
-            self.publish(change);
-            return self.persist().await;
+        let end = from.div_ceil(BLOCK);
+        if keep / BLOCK < end {
+            self.core.log.publish_blank(state.head()?, keep / BLOCK, end - keep / BLOCK, false);
         }
-        // Clients see the new end only once it is durable: what they write there must have a place after any crash.
-        let at = self.append(change.clone());
-        self.persist().await?;
-        self.take_effect(&change, at);
-        Ok(())
+        self.publish(change);
+        self.persist().await
     }
 
     /// Removes a volume. Clients that use it get errors from then on.
     pub async fn remove_volume(&self, dot: &str, volume: &str) -> Result<(), CatalogError> {
         let _turn = self.core.verbs_turn.take().await;
-        self.admit_change().await?;
-        self.need_versions().await?;
-        let change = {
+        let remove = || {
             let catalog = self.core.catalog.borrow();
             let found = catalog.volume(dot, volume).ok_or_else(|| not_found("volume", &format!("{dot}.{volume}")))?;
-            Descriptor::RemoveVolume { volume: found.id, version: VersionId(catalog.next.version) }
+            Ok(Descriptor::RemoveVolume { volume: found.id, version: VersionId(catalog.next.version) })
         };
-        self.publish(change);
+        self.need_versions().await?;
+        self.publish(self.admitted(Gate::Release, remove).await?);
         self.persist().await
     }
 
@@ -158,22 +160,22 @@ impl Store {
         order <= self.core.log.durable().order
     }
 
-    fn publish_volume(&self, dot_name: &str, dot: DotId, volume: &NewVolume) -> Result<(), CatalogError> {
-        let change = {
+    async fn publish_volume(&self, dot_name: &str, dot: DotId, volume: &NewVolume) -> Result<(), CatalogError> {
+        let create = || {
             let catalog = self.core.catalog.borrow();
             if catalog.volume(dot_name, &volume.name).is_some() {
                 return Err(CatalogError::Exists { kind: "volume", name: format!("{dot_name}.{}", volume.name) });
             }
-            Descriptor::CreateVolume {
+            Ok(Descriptor::CreateVolume {
                 volume: VolumeId(catalog.next.volume),
                 dot,
                 line: LineId(catalog.next.line),
                 size_bytes: volume.size_bytes,
                 compression: volume.compression.to_format(),
                 name: volume.name.clone(),
-            }
+            })
         };
-        self.publish(change);
+        self.publish(self.admitted(Gate::Make, create).await?);
         Ok(())
     }
 
@@ -188,10 +190,11 @@ impl Store {
     }
 
     pub(super) fn append(&self, change: Descriptor) -> Published {
+        let keys = self.core.catalog.borrow().cost(&change).keys;
         let at = self.core.log.publish_cut(change.clone());
         let mut fold = self.core.fold.borrow_mut();
-        fold.cuts.push(Cut { at, change }, self.core.disk.io().now());
-        self.core.pressure.pending_cuts.set(fold.cuts.maps());
+        fold.cuts.push(Cut { at, change, keys }, self.core.disk.io().now());
+        self.core.pressure.note_cut(keys, fold.cuts.maps());
         if fold.cuts.maps() >= self.core.limits.fold_cuts {
             self.core.pressure.ask_fold();
         }
@@ -202,21 +205,23 @@ impl Store {
         self.core.catalog.borrow_mut().publish(change, at, &self.core.lines, &self.core.versions);
     }
 
-    /// For snapshots and what is made of them: they make a map's pages be written once more, so they leave the reserve alone.
-    pub(super) async fn admit_new(&self) -> Result<(), CatalogError> {
+    /// Waits until the change that `build` gives may be published, and builds it once more: what clients hold may have changed
+    /// meanwhile. The caller publishes it at once.
+    pub(super) async fn admitted(
+        &self,
+        gate: Gate,
+        build: impl Fn() -> Result<Descriptor, CatalogError>,
+    ) -> Result<Descriptor, CatalogError> {
         if self.core.read_only {
             return Err(VolumeError::ReadOnly.into());
         }
-        self.core.room.admit_verb().await?;
-        Ok(())
-    }
-
-    pub(super) async fn admit_change(&self) -> Result<(), CatalogError> {
-        if self.core.read_only {
-            return Err(VolumeError::ReadOnly.into());
+        let change = build()?;
+        let cost = self.core.catalog.borrow().cost(&change);
+        match gate {
+            Gate::Make => self.core.room.admit_verb(cost).await?,
+            Gate::Release => self.core.room.admit_release(cost).await?,
         }
-        self.core.room.admit_cut().await?;
-        Ok(())
+        build()
     }
 
     /// Says in the superblock that the store needs a program that knows versions, before the first one is made.

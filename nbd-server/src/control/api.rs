@@ -123,26 +123,51 @@ pub struct StoreInfo {
     pub served: bool,
 }
 
-/// Where the bytes of a store are. `log + pages + freed + free + fixed = store`.
+/// Where the bytes of a store are. From `live_bytes` to `fixed_bytes` they add up to `store_bytes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpaceReport {
     pub schema: u32,
     pub store_bytes: u64,
-    /// Segments that hold data of volumes, or the log's open end.
-    pub log_bytes: u64,
-    /// Segments that hold pages of maps.
-    pub pages_bytes: u64,
-    /// Of those, pages in use.
+    /// Stored data that volumes and snapshots show.
+    pub live_bytes: u64,
+    /// What nobody shows any more, with the log's own headers.
+    pub dead_bytes: u64,
+    /// What the log may still append to its open segment.
+    pub open_bytes: u64,
+    /// Pages of maps and checkpoints.
     pub pages_used_bytes: u64,
-    /// Given back, waiting for the next checkpoint.
+    /// Given back, waiting for checkpoints.
+    pub pages_waiting_bytes: u64,
+    /// For pages to come.
+    pub pages_free_bytes: u64,
+    /// Segments given back, waiting for checkpoints.
     pub freed_bytes: u64,
     pub free_bytes: u64,
     /// Superblocks in front, and what is too short for a segment behind.
     pub fixed_bytes: u64,
-    /// What may be written before the store is full.
+    /// Of what is free, what may be written before the store is full.
     pub writable_bytes: u64,
-    /// Kept back for checkpoints and recovery.
+    /// Of what is free, what is kept back for checkpoints, recovery and deleting.
     pub reserve_bytes: u64,
+}
+
+/// Makes a store larger.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrowRequest {
+    /// Bytes that the file shall have; None takes what it has, or the device.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
+    /// Space that the file grows by is taken as it is used.
+    #[serde(default)]
+    pub sparse: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrowResult {
+    pub schema: u32,
+    /// Bytes of whole segments, before and now.
+    pub from_bytes: u64,
+    pub to_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 mod history;
 
 use super::api::{
-    CheckRequest, Client, ExportState, LogState, NewDot, NewVolume, Recovery, RequestCounts, Resize, SCHEMA,
-    ScrubRequest, StatusReport,
+    CheckRequest, Client, ExportState, GrowRequest, LogState, NewDot, NewVolume, Recovery, RequestCounts, Resize,
+    SCHEMA, ScrubRequest, StatusReport,
 };
 use super::http::{self, Request};
 use super::trouble::{Kind, Trouble};
@@ -53,10 +53,14 @@ pub async fn answer(served: &Served, request: &Request) -> Answer {
     match (method, parts.as_slice()) {
         ("GET", ["v1", "status"]) => whole(200, Ok(status(served))),
         ("GET", ["v1", "store"]) => whole(200, verbs::info(store, &served.path, true)),
-        ("GET", ["v1", "space"]) => whole(200, verbs::space(store, &served.path)),
+        ("GET", ["v1", "space"]) => whole(200, verbs::space(store).await),
         ("GET", ["v1", "dots"]) => whole(200, Ok(verbs::dots(store))),
         ("POST", ["v1", "check"]) => read(body).map_or_else(refuse, |asked| Answer::Lines(Work::Check(asked))),
         ("POST", ["v1", "scrub"]) => read(body).map_or_else(refuse, |asked| Answer::Lines(Work::Scrub(asked))),
+        ("POST", ["v1", "grow"]) => match read::<GrowRequest>(body) {
+            Ok(asked) => whole(200, verbs::grow(store, &served.path, &asked).await),
+            Err(trouble) => refuse(trouble),
+        },
         ("POST", ["v1", "dots"]) => match read::<NewDot>(body) {
             Ok(dot) => whole(201, verbs::create_dot(store, &dot).await),
             Err(trouble) => refuse(trouble),
@@ -72,7 +76,7 @@ pub async fn answer(served: &Served, request: &Request) -> Answer {
         ("DELETE", ["v1", "dots", dot, "volumes", volume]) => {
             whole(200, verbs::remove_volume(store, &attachments(), dot, volume).await)
         }
-        (_, ["v1", "status" | "store" | "space" | "dots" | "check" | "scrub"])
+        (_, ["v1", "status" | "store" | "space" | "dots" | "check" | "scrub" | "grow"])
         | (_, ["v1", "dots", _, "volumes"])
         | (_, ["v1", "dots", _, "volumes", _]) => wrong_method(path, method),
         (_, ["v1", rest @ ..]) => {

@@ -127,6 +127,11 @@ impl Trouble {
                 .why("recovering writes to the store, and this command only reads.")
                 .fix(format!("treering --store {path} serve     recovers it and serves it")),
             StoreError::Full => Trouble::new(Kind::NoSpace, text),
+            StoreError::Shrinks { .. } => Trouble::new(Kind::Usage, text)
+                .why("data may lie anywhere in a store; what would be cut off is not known to be free."),
+            StoreError::OpenedForReading { .. } => {
+                Trouble::new(Kind::NotAllowed, text).fix("serve the store without --read-only")
+            }
             StoreError::Failed(_) => Trouble::new(Kind::Other, text),
         }
     }

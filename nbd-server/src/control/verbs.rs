@@ -8,8 +8,8 @@ pub use history::{
 };
 
 use super::api::{
-    CheckResult, Damaged, Done, Dot, Dots, Finding, NewDot, NewVolume, Recovery, RepairResult, SCHEMA, ScrubResult,
-    SpaceReport, StoreInfo, VolumeState,
+    CheckResult, Damaged, Done, Dot, Dots, Finding, GrowRequest, GrowResult, NewDot, NewVolume, Recovery, RepairResult,
+    SCHEMA, ScrubResult, SpaceReport, StoreInfo, VolumeState,
 };
 use super::trouble::{Kind, Trouble};
 use crate::export::Attachment;
@@ -98,22 +98,28 @@ pub fn info(store: &Store, path: &Path, served: bool) -> Result<StoreInfo, Troub
     })
 }
 
-pub fn space(store: &Store, path: &Path) -> Result<SpaceReport, Trouble> {
-    let space = store.space();
-    let slots = |count: u64| count * space.slot_bytes;
-    let store_bytes = store_bytes(path)?;
+pub async fn space(store: &Store) -> Result<SpaceReport, Trouble> {
+    let usage = store.usage().await?;
     Ok(SpaceReport {
         schema: SCHEMA,
-        store_bytes,
-        log_bytes: slots(space.slots.log),
-        pages_bytes: slots(space.slots.pages),
-        pages_used_bytes: space.page_bytes_used,
-        freed_bytes: slots(space.slots.freed),
-        free_bytes: slots(space.slots.free),
-        fixed_bytes: store_bytes.saturating_sub(slots(space.slots.total)),
-        writable_bytes: space.writable_bytes,
-        reserve_bytes: space.reserve_bytes,
+        store_bytes: usage.store_bytes,
+        live_bytes: usage.live_bytes,
+        dead_bytes: usage.dead_bytes,
+        open_bytes: usage.open_bytes,
+        pages_used_bytes: usage.pages_used_bytes,
+        pages_waiting_bytes: usage.pages_waiting_bytes,
+        pages_free_bytes: usage.pages_free_bytes,
+        freed_bytes: usage.freed_bytes,
+        free_bytes: usage.free_bytes,
+        fixed_bytes: usage.fixed_bytes,
+        writable_bytes: usage.writable_bytes,
+        reserve_bytes: usage.reserve_bytes,
     })
+}
+
+pub async fn grow(store: &Store, path: &Path, asked: &GrowRequest) -> Result<GrowResult, Trouble> {
+    let grown = store.grow(asked.size_bytes, asked.sparse).await.map_err(|error| Trouble::of_store(&error, path))?;
+    Ok(GrowResult { schema: SCHEMA, from_bytes: grown.from, to_bytes: grown.to })
 }
 
 /// `progress` is told how many bytes of volumes were looked at.

@@ -124,6 +124,10 @@ impl Device for MemoryDevice {
         Ok(())
     }
 
+    async fn trim(&self, offset: u64, len: u64, fua: bool) -> Result<(), DeviceError> {
+        self.zero(offset, len, Zeroing::Hole, fua).await
+    }
+
     async fn flush(&self) -> Result<(), DeviceError> {
         self.check(0, 0)?;
         self.shared.flushes.set(self.shared.flushes.get() + 1);

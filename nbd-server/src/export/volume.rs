@@ -28,6 +28,10 @@ impl Device for Volume {
         Ok(Volume::zero(self, offset, len, zeroing, fua).await?)
     }
 
+    async fn trim(&self, offset: u64, len: u64, fua: bool) -> Result<(), DeviceError> {
+        Ok(Volume::trim(self, offset, len, fua).await?)
+    }
+
     async fn flush(&self) -> Result<(), DeviceError> {
         Ok(Volume::flush(self).await?)
     }

@@ -57,7 +57,7 @@ impl<D: Device> Work<D> {
                     device.write(offset, &payload, fua).await?;
                 }
                 Operation::Trim { offset, len, fua } => {
-                    device.zero(offset, u64::from(len), Zeroing::Hole, fua).await?;
+                    device.trim(offset, u64::from(len), fua).await?;
                 }
                 Operation::WriteZeroes { offset, len, keep_allocated, fua } => {
                     let zeroing = if keep_allocated { Zeroing::Allocated } else { Zeroing::Hole };

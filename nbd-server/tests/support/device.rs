@@ -69,6 +69,10 @@ impl Device for GatedDevice {
         self.memory.zero(offset, len, zeroing, fua).await
     }
 
+    async fn trim(&self, offset: u64, len: u64, fua: bool) -> Result<(), DeviceError> {
+        self.memory.trim(offset, len, fua).await
+    }
+
     async fn flush(&self) -> Result<(), DeviceError> {
         self.memory.flush().await
     }

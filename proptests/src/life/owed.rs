@@ -135,6 +135,11 @@ impl Run {
             Err(failure) => return Err(format!("check failed: {failure}")),
         };
         self.world.coverage.borrow_mut().checks += 1;
+        // It asserts that its parts add up.
+        match store.usage().await {
+            Err(error) if self.scenario.temper == Temper::Sound => return Err(format!("usage: {error}")),
+            _ => {}
+        }
         if report.findings.is_empty() {
             return Ok(());
         }

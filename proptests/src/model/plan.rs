@@ -56,6 +56,13 @@ pub fn zero_pieces(volume: VolumeKey, offset: u64, len: u64, allocated: bool) ->
     pieces
 }
 
+/// Those of zeroing, whole blocks first.
+pub fn trim_pieces(volume: VolumeKey, offset: u64, len: u64) -> Vec<Piece> {
+    let mut pieces = zero_pieces(volume, offset, len, false);
+    pieces.sort_by_key(|piece| !matches!(piece, Piece::Blank { .. }));
+    pieces
+}
+
 pub fn resize_pieces(volume: VolumeKey, from: u64, size: u64) -> Vec<Piece> {
     let mut pieces = Vec::new();
     if size < from {

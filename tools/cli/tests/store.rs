@@ -45,14 +45,39 @@ fn df_adds_up_to_the_size_of_the_store() {
         }
         let space = shop.run(&["store", "df", "--json"]).json();
         let bytes = |name: &str| space[name].as_u64().unwrap_or_else(|| panic!("{name} in {space}"));
-        let parts = ["log_bytes", "pages_bytes", "freed_bytes", "free_bytes", "fixed_bytes"];
+        let mut parts = vec!["live_bytes", "dead_bytes", "open_bytes", "freed_bytes", "free_bytes", "fixed_bytes"];
+        parts.extend(["pages_used_bytes", "pages_waiting_bytes", "pages_free_bytes"]);
         let sum: u64 = parts.into_iter().map(bytes).sum();
         assert_eq!(sum, bytes("store_bytes"));
         assert_eq!(bytes("store_bytes"), fs::metadata(shop.store()).expect("ours").len());
-        assert!(bytes("writable_bytes") > 100 * MIB && bytes("pages_used_bytes") <= bytes("pages_bytes"));
+        assert!(bytes("writable_bytes") + bytes("reserve_bytes") <= bytes("open_bytes") + bytes("free_bytes"));
+        assert!(bytes("writable_bytes") > 100 * MIB, "{space}");
     }
     let table = shop.run(&["store", "df"]).good();
-    assert!(table.starts_with("WHAT               SIZE      %\ndata and log"), "{table}");
+    assert!(table.starts_with("WHAT                 SIZE      %\nlive data"), "{table}");
+}
+
+#[test]
+fn a_store_grows_while_it_is_served_and_when_nobody_does() {
+    let mut shop = Shop::new();
+    let size = |shop: &Shop| shop.run(&["store", "info", "--json"]).json()["segments"].as_u64().expect("a number");
+    let before = size(&shop);
+    let grown = shop.run(&["store", "grow", "--size", "640M", "--sparse"]).good();
+    assert!(grown.starts_with("128.0 MiB more: the store has "), "{grown}");
+    assert_eq!(size(&shop), before + 4);
+    shop.serve(&[]);
+    // The file was made longer by other means.
+    fs::File::options().write(true).open(shop.store()).and_then(|file| file.set_len(768 * MIB)).expect("it is ours");
+    let grown = shop.run(&["store", "grow", "--json"]).json();
+    let bytes = |name: &str| grown[name].as_u64().expect("a number");
+    assert_eq!(bytes("to_bytes") - bytes("from_bytes"), 128 * MIB);
+    assert_eq!(size(&shop), before + 8);
+    assert!(shop.run(&["store", "grow"]).good().starts_with("nothing to gain"));
+    let refused = shop.run(&["store", "grow", "--size", "64M"]);
+    assert!(refused.code == 2 && refused.err.contains("cannot be made smaller"), "{}", refused.err);
+    assert_eq!(shop.stop(), 0);
+    assert_eq!(size(&shop), before + 8);
+    shop.run(&["store", "check"]).good();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use treering_engine::{FullPolicy, Limits, OpenOptions, RecoveryReport};
 use treering_io::BackendChoice;
 use treering_nbd_server::control::api::SCHEMA;
@@ -49,9 +50,10 @@ pub struct Serve {
     /// How to do I/O
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     io: Backend,
-    /// What a write gets when the store is full: wait for space, or ENOSPC
-    #[arg(long, value_enum, default_value_t = Full::Error)]
-    full: Full,
+    /// What a write gets when the store is full: it is held until space comes back (`hold`), or so many seconds and then ENOSPC
+    /// (`hold:SECONDS`), or ENOSPC at once (`error`)
+    #[arg(long, value_name = "hold[:SECONDS]|error", default_value = "hold", value_parser = full_policy)]
+    full: FullPolicy,
     /// Memory for data that is read
     #[arg(long, value_name = "SIZE", value_parser = sizes::parse)]
     data_cache: Option<u64>,
@@ -76,10 +78,16 @@ enum Backend {
     Auto,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Full {
-    Hold,
-    Error,
+fn full_policy(text: &str) -> Result<FullPolicy, String> {
+    match text.split_once(':') {
+        None if text == "error" => Ok(FullPolicy::Error),
+        None if text == "hold" => Ok(FullPolicy::Hold { at_most: None }),
+        Some(("hold", seconds)) => match seconds.parse() {
+            Ok(seconds) => Ok(FullPolicy::Hold { at_most: Some(Duration::from_secs(seconds)) }),
+            Err(_) => Err(format!("{seconds:?} is not a number of seconds")),
+        },
+        _ => Err("hold, hold:SECONDS or error".into()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -135,10 +143,7 @@ impl Serve {
                 read_only: self.read_only,
                 limits: self.limits(),
                 arena_dir: common.arena_dir.clone(),
-                full_policy: match self.full {
-                    Full::Hold => FullPolicy::Hold,
-                    Full::Error => FullPolicy::Error,
-                },
+                full_policy: self.full,
                 accept_loss: self.accept_loss,
             },
             server: server::Options { access, ..server::Options::default() },

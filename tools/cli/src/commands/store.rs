@@ -2,6 +2,7 @@
 
 mod check;
 mod df;
+mod grow;
 mod info;
 mod init;
 mod repair;
@@ -23,6 +24,8 @@ pub enum Command {
     Info(info::Info),
     /// Where the space of a store is
     Df(df::Df),
+    /// Take in what the file or device has more than before
+    Grow(grow::Grow),
     /// Recompute everything from the roots, and say what is wrong
     Check(check::Check),
     /// Read everything at a steady rate, and verify every checksum
@@ -34,6 +37,7 @@ pub fn run(command: Command, common: &Common) -> Result<ExitCode, Trouble> {
         Command::Init(command) => command.run(common),
         Command::Info(command) => command.run(common),
         Command::Df(command) => command.run(common),
+        Command::Grow(command) => command.run(common),
         Command::Check(command) => command.run(common),
         Command::Scrub(command) => command.run(common),
     }
