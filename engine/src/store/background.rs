@@ -56,22 +56,30 @@ impl Core {
     async fn keep_folding(&self) {
         let mut pace = Pace::default();
         let mut stored_for_held = (0, 0);
+        let mut moved = (self.log.published(), self.disk.io().now());
         loop {
             let wake = self.pressure.wake.notified();
             if self.health.check().is_err() {
                 return;
             }
+            let (published, now) = (self.log.published(), self.disk.io().now());
+            if moved.0 != published {
+                moved = (published, now);
+            }
+            // Writers wait for space, and nobody else does anything: what was deleted or trimmed before is all there is to come.
+            let stuck = self.pressure.held.get() > 0 && now - moved.1 >= TICK.as_nanos() as u64;
             let sealed = self.log.sealed_bytes();
             let dirty = self.pressure.dirty_nodes.get() * NODE_MEMORY_BYTES;
             let checkpoint = self.pressure.checkpoint.get()
                 || sealed - self.checkpoint_bytes.get() >= self.limits.checkpoint_log_bytes
                 || dirty >= self.limits.dirty_node_bytes
-                || self.held_wait_for_checkpoint(&mut stored_for_held);
+                || self.pressure.held.get() > 0 && self.segments.counts().freed > 0
+                || stuck && self.checkpoint_may_help(&mut stored_for_held);
             let fold = {
                 let fold = self.fold.borrow();
                 self.pressure.fold.get()
                     || sealed - fold.reached_bytes >= self.limits.fold_log_bytes
-                    || self.pressure.held.get() > 0 && self.pressure.folded_order.get() < self.log.published().0
+                    || stuck && self.pressure.folded_order.get() < published.0
                     || fold.cuts.release_is_due(self.disk.io().now(), self.limits.release_age_ns)
             };
             // Errors stop the store; the next look at its health ends this loop.
@@ -91,16 +99,11 @@ impl Core {
         }
     }
 
-    /// Whether writers wait for space, and a checkpoint may bring some: what was deleted is folded and swept, and the last
-    /// checkpoint that was written for them does not know of it; or slots wait for one more.
-    fn held_wait_for_checkpoint(&self, stored: &mut (u64, u64)) -> bool {
-        if self.pressure.held.get() == 0 {
-            return false;
-        }
+    /// Whether everything is folded and swept, and the last checkpoint that was written for those who wait does not know of it.
+    fn checkpoint_may_help(&self, stored: &mut (u64, u64)) -> bool {
         let now = (self.pressure.folded_order.get(), self.pressure.swept.get());
-        let done = self.versions.sweeps() == 0 && self.pressure.folded_order.get() == self.log.published().0;
-        let changed = done && std::mem::replace(stored, now) != now;
-        changed || self.segments.counts().freed > 0
+        let done = self.versions.sweeps() == 0 && now.0 == self.log.published().0;
+        done && std::mem::replace(stored, now) != now
     }
 
     /// One slice of a sweep, or else of thinning. Each fold and each checkpoint takes a slice, too.
