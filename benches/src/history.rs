@@ -4,10 +4,14 @@
 
 pub mod create;
 pub mod figures;
+pub mod fleet;
 pub mod forks;
 pub mod hold;
 pub mod latency_log;
 pub mod many;
+pub mod overwrite;
+pub mod seconds_log;
+pub mod serving;
 pub mod snapshot_peers;
 pub mod stand;
 pub mod steady;
@@ -41,8 +45,10 @@ pub struct Case {
 pub const CASES: &[Case] = &[
     Case { name: "hold", title: "snapshots of 32 volumes under full write load", run: hold::run },
     Case { name: "throughput", title: "writes with one snapshot each second", run: throughput::run },
+    Case { name: "overwrite", title: "the first overwrite after a snapshot", run: overwrite::run },
     Case { name: "create", title: "creating the 1st, 1,000th and 10,000th snapshot", run: create::run },
     Case { name: "many", title: "10,000 snapshots: opening, exclusive size, deleting half under load", run: many::run },
+    Case { name: "fleet", title: "1,000 snapshots of 100 volumes: opening", run: fleet::run },
     Case { name: "forks", title: "1,000 forks of one snapshot", run: forks::run },
     Case { name: "steady", title: "random overwrite of a store 70 % full", run: steady::run },
 ];

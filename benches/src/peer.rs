@@ -12,7 +12,7 @@ use crate::server::Server;
 
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
-pub const SMALL_VOLUMES: usize = 8;
+pub const SMALL_VOLUMES: u64 = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Peer {

@@ -140,7 +140,7 @@ fn settings(server: &Server, plan: &Plan) -> Vec<(String, String)> {
         ("WARM_SIZE".into(), plan.sizes.warm.to_string()),
     ];
     for n in 0..SMALL_VOLUMES {
-        settings.push((format!("URI{n}"), server.small_uris().get(n).cloned().unwrap_or_default()));
+        settings.push((format!("URI{n}"), server.small_uris().get(n as usize).cloned().unwrap_or_default()));
     }
     settings
 }

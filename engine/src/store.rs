@@ -113,7 +113,7 @@ impl Core {
 pub struct Store {
     pub(crate) core: Rc<Core>,
     /// Dropped with the last handle: ends the background work.
-    _background: Rc<Vec<Task<()>>>,
+    background: Rc<Vec<Task<()>>>,
 }
 
 /// A volume to be made.
@@ -249,7 +249,18 @@ impl Store {
     }
 
     /// Makes everything durable and marks the store as cleanly closed. Nothing may be written through other handles after it.
+    /// If there are none, its background work has ended and its lock is free when this returns.
     pub async fn close(self) -> Result<(), Rc<Failure>> {
+        let closed = self.mark_closed().await;
+        if let Ok(background) = Rc::try_unwrap(self.background) {
+            for task in background {
+                task.cancel().await;
+            }
+        }
+        closed
+    }
+
+    async fn mark_closed(&self) -> Result<(), Rc<Failure>> {
         // What is being read ahead of nobody must not outlast the store.
         self.core.readers.drain().await;
         if self.core.read_only {

@@ -184,3 +184,14 @@ fn a_store_is_opened_once() {
         assert!(matches!(second, Err(treering_engine::StoreError::Locked { .. })));
     });
 }
+
+#[test]
+fn a_closed_store_can_be_opened_again_at_once() {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        for _ in 0..3 {
+            open(&io).await.close().await.unwrap();
+        }
+    });
+}

@@ -31,6 +31,11 @@ impl<T> Task<T> {
         self.0.detach();
     }
 
+    /// Cancels it and waits until what it held is dropped.
+    pub async fn cancel(self) {
+        self.0.cancel().await;
+    }
+
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }

@@ -195,7 +195,8 @@ async fn blocks_of(volume: &Volume, name: String, content: &mut Content) {
 /// Ruins a few pages of trees; of the catalog, one tree alone.
 fn damage(image: &mut [u8], random: &mut Random) -> String {
     let block = BLOCK as usize;
-    let pages: Vec<(usize, TreeKind, u8)> = (DATA_START as usize..image.len())
+    // A disk that grew may end within a block.
+    let pages: Vec<(usize, TreeKind, u8)> = (DATA_START as usize..image.len() / block * block)
         .step_by(block)
         .filter_map(|at| {
             let node = Node::decode(&image[at..at + block]).ok()?;

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::Scale;
 use super::figures::{Limit, Row, quantile, spread};
 use super::stand::Stand;
-use crate::device;
 use crate::peer::MIB;
 
 const VOLUME_MIB: u64 = 1024;
@@ -26,9 +25,7 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
         }
         stand.snapshot(&format!("n{n}"))?;
     }
-    stand.kill();
-    device::drop_caches()?;
-    let opened = stand.serve()?;
+    let opened = stand.serve_cold()?;
 
     let mut milliseconds = Vec::new();
     for n in (0..count).step_by((count / 20) as usize) {

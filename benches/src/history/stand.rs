@@ -24,17 +24,22 @@ pub struct Stand {
 impl Stand {
     /// A fresh store of `store_mib` with `volumes` volumes of `volume_mib` in the dot `bench`, served.
     pub fn new(folder: &Path, store_mib: u64, volumes: u64, volume_mib: u64) -> Result<Stand> {
+        Stand::with_volumes(folder, store_mib, &vec![volume_mib; volumes as usize])
+    }
+
+    /// The same with volumes `v0`, `v1`, ... of these sizes in MiB.
+    pub fn with_volumes(folder: &Path, store_mib: u64, volumes_mib: &[u64]) -> Result<Stand> {
         fs::create_dir_all(folder)?;
         let mut init = treering();
         init.args(["store", "init"]).arg(folder.join("store")).args(["--size", &format!("{store_mib}M")]);
         succeed(init)?;
         let mut dot = treering();
         dot.arg("--store").arg(folder.join("store")).args(["init", "bench"]);
-        for n in 0..volumes {
-            dot.args(["--volume", &format!("v{n}={volume_mib}M")]);
+        for (n, mib) in volumes_mib.iter().enumerate() {
+            dot.args(["--volume", &format!("v{n}={mib}M")]);
         }
         succeed(dot)?;
-        let mut stand = Stand { folder: folder.to_path_buf(), volumes, server: None };
+        let mut stand = Stand { folder: folder.to_path_buf(), volumes: volumes_mib.len() as u64, server: None };
         stand.serve()?;
         Ok(stand)
     }
@@ -98,10 +103,19 @@ impl Stand {
 
     /// Volumes filled from front to back, and all of it on the disk.
     pub fn prefill(&self, volume_mib: u64) -> Result<()> {
-        for n in 0..self.volumes {
-            fio::run("prefill", &[("URI".into(), self.uri(n)), ("SIZE".into(), (volume_mib * MIB).to_string())])?;
-        }
+        (0..self.volumes).try_for_each(|n| self.prefill_one(n, volume_mib))
+    }
+
+    pub fn prefill_one(&self, volume: u64, mib: u64) -> Result<()> {
+        fio::run("prefill", &[("URI".into(), self.uri(volume)), ("SIZE".into(), (mib * MIB).to_string())])?;
         crate::device::sync()
+    }
+
+    /// kill -9, every cache dropped, served again; seconds to the first byte read.
+    pub fn serve_cold(&mut self) -> Result<f64> {
+        self.kill();
+        crate::device::drop_caches()?;
+        self.serve()
     }
 }
 

@@ -5,21 +5,29 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use serde_json::json;
 
 use super::Scale;
-use super::figures::{Limit, Row};
+use super::figures::{Limit, Row, quantile, spread};
+use super::seconds_log;
+use super::serving::{self, SMALL_MIB};
 use super::stand::Stand;
 use crate::device::Device;
 use crate::fio;
-use crate::peer::MIB;
+use crate::peer::{MIB, SMALL_VOLUMES};
 use crate::server::Server;
 
 pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
     let store_mib = scale.of(16 * 1024, 4096);
-    // 70 % of the store: the volume, and what ten snapshots of a tenth of it each hold.
-    let volume_mib = store_mib * 60 / 100;
-    let stand = Stand::new(&folder.join("steady"), store_mib, 1, volume_mib)?;
-    stand.prefill(volume_mib)?;
+    // 70 % of the store: the volumes, and what ten snapshots of a tenth of it each hold.
+    let small_mib = SMALL_VOLUMES * SMALL_MIB;
+    let volume_mib = store_mib * 60 / 100 - small_mib;
+    let mut volumes = vec![volume_mib];
+    volumes.resize(1 + SMALL_VOLUMES as usize, SMALL_MIB);
+    let mut stand = Stand::with_volumes(&folder.join("steady"), store_mib, &volumes)?;
+    (0..).zip(&volumes).try_for_each(|(n, mib)| stand.prefill_one(n, *mib))?;
+    let fresh = serving::measure(&mut stand, volume_mib * MIB, scale)?;
+
     let size = ("SIZE", (volume_mib * MIB).to_string());
     for n in 0..10 {
         stand.snapshot(&format!("early{n}"))?;
@@ -31,14 +39,20 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
     let overwrite =
         stand.fio("random-write-8k-queue-32-some", &[size.clone(), ("IO_SIZE", (3 * store_mib * MIB).to_string())])?;
     let written_all = (device.traffic()?.written - before_all.written) as f64 / overwrite.bytes as f64;
-    let seconds = scale.of(30, 3);
+    let (seconds, log) = (scale.of(60, 5), folder.join("steady-log"));
     let before = device.traffic()?;
-    let settled = stand.fio("random-write-8k-queue-32", &[size, ("SECONDS", seconds.to_string())])?;
+    let settings = [size, ("SECONDS", seconds.to_string()), ("LOG", log.display().to_string())];
+    let settled = stand.fio("random-write-8k-queue-32-by-second", &settings)?;
     let written = (device.traffic()?.written - before.written) as f64 / settled.bytes as f64;
+    let by_second = seconds_log::take(&log)?;
+    let mean = by_second.iter().sum::<f64>() / by_second.len() as f64;
+    let worn = serving::measure(&mut stand, volume_mib * MIB, scale)?;
+    let check = stand.ask("POST", "/v1/check", &json!({ "data": false }))?;
+    anyhow::ensure!(check["sound"] == true, "the store is not sound afterwards: {check}");
     drop(stand);
     let ours = settled.requests as f64 / settled.seconds;
     let theirs = nbdkit_file(folder, volume_mib, seconds)?;
-    Ok(vec![
+    let mut rows = vec![
         Row::new(
             "8K random overwrite, steady state, against nbdkit file",
             ours / theirs,
@@ -53,7 +67,16 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
             Limit::AtMost(2.4),
             format!("{written_all:.2} over the whole overwrite of {} MiB", 3 * store_mib),
         ),
-    ])
+        Row::new(
+            "the slowest second, against the mean",
+            quantile(&by_second, 0.0) / mean,
+            "×",
+            Limit::AtLeast(0.3),
+            spread(&by_second, "/s"),
+        ),
+    ];
+    rows.extend(serving::rows(&fresh, &worn));
+    Ok(rows)
 }
 
 fn nbdkit_file(folder: &Path, volume_mib: u64, seconds: u64) -> Result<f64> {

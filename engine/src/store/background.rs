@@ -26,7 +26,7 @@ pub(crate) fn start(core: &Rc<Core>) -> Vec<Task<()>> {
     let (fold, age, ahead, attest) = (Rc::clone(core), Rc::clone(core), Rc::clone(core), Rc::clone(core));
     let clean = Rc::clone(core);
     let log = core.log.clone();
-    let expire = Store { core: Rc::clone(core), _background: Rc::default() };
+    let expire = Store { core: Rc::clone(core), background: Rc::default() };
     vec![
         io.spawn(async move { log.touch_ahead().await }),
         io.spawn(async move { fold.keep_folding().await }),

@@ -166,7 +166,7 @@ pub(crate) async fn go_on(
         core.write_checkpoint().await?;
     }
     report.took_ns = io.now() - at_ns;
-    Ok((Store { core, _background: Rc::new(background) }, report))
+    Ok((Store { core, background: Rc::new(background) }, report))
 }
 
 async fn open_file(io: &Io, path: &Path, options: &OpenOptions) -> Result<(Disk, Superblock), StoreError> {

@@ -100,7 +100,7 @@ fn superblock_copies(image: &mut [u8], superblock: &Superblock, random: &mut Ran
 }
 
 fn record(image: &mut [u8], random: &mut Random, mended: bool) -> Option<String> {
-    let starts = (DATA_START as usize..image.len()).step_by(B);
+    let starts = (DATA_START as usize..image.len() / B * B).step_by(B);
     let records: Vec<(usize, usize)> = starts
         .filter_map(|at| Record::decode(&image[at..]).ok().map(|r| (at, r.header.header_bytes as usize)))
         .collect();
@@ -118,7 +118,7 @@ fn record(image: &mut [u8], random: &mut Random, mended: bool) -> Option<String>
 }
 
 fn segment(image: &mut [u8], random: &mut Random, mended: bool) -> Option<String> {
-    let starts = (DATA_START as usize..image.len()).step_by(B);
+    let starts = (DATA_START as usize..image.len() / B * B).step_by(B);
     let is_segment = |at: &usize| {
         let block = &image[*at..*at + B];
         SegmentHeader::decode(block).is_ok() || SegmentFooter::decode_trailer(block).is_ok()
@@ -175,7 +175,7 @@ fn catalog_entry(image: &mut [u8], superblock: &Superblock, random: &mut Random,
 }
 
 fn node_pages(image: &[u8]) -> Vec<usize> {
-    (DATA_START as usize..image.len()).step_by(B).filter(|at| image[*at..].starts_with(b"TRNODEPG")).collect()
+    (DATA_START as usize..image.len() / B * B).step_by(B).filter(|at| image[*at..].starts_with(b"TRNODEPG")).collect()
 }
 
 /// Gives a page its checksum, and tells everybody who refers to it.
