@@ -5,7 +5,7 @@ use treering_engine::canary::{self, Canary};
 
 use crate::life::How;
 use crate::scenario::Temper;
-use crate::{full, repairs, run, slices};
+use crate::{exhaustive, full, repairs, run, slices};
 
 /// Seeds tried before a canary counts as unnoticed.
 const SEEDS_MAX: u64 = 4_000;
@@ -53,6 +53,7 @@ fn birds() -> Vec<Bird> {
     let history = How { history: true, ..sound.clone() };
     let ageing = How { ageing: true, ..sound.clone() };
     let large = |broken, rule| Bird { by: |seed, _| slices::seed(seed), ..bird(broken, rule, &sound) };
+    let traced = |broken, rule| Bird { by: |seed, _| exhaustive::cleaning(seed - 1), ..bird(broken, rule, &sound) };
     let lying = How { temper: Some(Temper::LyingWrites), ..How::default() };
     vec![
         bird(Canary::FlushWithoutSync, "O1: a replied flush survives", &sound),
@@ -87,6 +88,9 @@ fn birds() -> Vec<Bird> {
         bird(Canary::SegmentFreedAheadOfFold, "only what the fold has passed is freed", &ageing),
         bird(Canary::InstallBeforeWritten, "what is moved is written before it is looked for", &ageing),
         bird(Canary::CountsKeptAsDeltas, "counts are taken from the bits", &ageing),
+        traced(Canary::SlotReusedAtOnce, "O4, traced: no slot is reused while a checkpoint needs it"),
+        traced(Canary::SlotReusedAfterOne, "O4, traced: two checkpoints need it no more"),
+        traced(Canary::ContainerForgetsOwn, "traced: a container lives as long as one of its pieces"),
         large(Canary::PageFreedWithSlice, "pages are the swept version's until its sweep ends"),
         large(Canary::CursorForgotten, "a checkpoint has bits and cursor of one moment"),
         large(Canary::SweptChild, "a sweep asks the child as it is now"),

@@ -31,7 +31,11 @@ enum Command {
         ops: Option<u64>,
     },
     /// Small traces with every crash point and every subset of unsynced sectors
-    Exhaustive,
+    Exhaustive {
+        /// Only those whose name contains this
+        #[arg(default_value = "")]
+        only: String,
+    },
     /// Large versions, swept a leaf at a time with crashes between
     Slices {
         #[arg(long, default_value_t = 1)]
@@ -85,7 +89,7 @@ fn main() -> ExitCode {
             time: minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
             how: How { operations: ops, ..How::default() },
         }),
-        Command::Exhaustive => treering_proptests::exhaustive::all(),
+        Command::Exhaustive { only } => treering_proptests::exhaustive::all(&only),
         Command::Slices { first, seeds } => treering_proptests::slices::all(first, seeds),
         Command::Images { first, mutations } => treering_proptests::images::run(first, mutations),
         Command::Repairs { first, seeds } => treering_proptests::repairs::run(first, seeds),

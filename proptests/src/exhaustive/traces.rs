@@ -35,6 +35,12 @@ pub(super) enum Step {
     RemoveFork {
         name: &'static str,
     },
+    /// So many durable writes over the first blocks: what lay there is dead.
+    Churn {
+        writes: u64,
+    },
+    /// Waits until the cleaner has filled one more container.
+    Clean,
     /// A fold, and a slice of what is to be swept.
     Sweep,
     Flush,
@@ -47,7 +53,17 @@ pub(super) enum Step {
 
 pub(super) struct Trace {
     pub name: &'static str,
+    /// Here nothing crashes.
+    pub before: &'static [Step],
     pub steps: &'static [Step],
+    /// The cleaner works, and both checkpoints are opened.
+    pub cleans: bool,
+}
+
+impl Trace {
+    const fn of(name: &'static str, steps: &'static [Step]) -> Trace {
+        Trace { name, before: &[], steps, cleans: false }
+    }
 }
 
 const fn write(block: u64, blocks: u64) -> Step {
@@ -82,52 +98,66 @@ const fn pause(milliseconds: u64) -> Step {
     Step::Pause { milliseconds }
 }
 
+/// Two segments of the log, of which a snapshot and the last three blocks of the volume show a little, and a third.
+const AGED: &[Step] = &[
+    durable(0, 8),
+    snapshot("a"),
+    Step::Churn { writes: 12 },
+    durable(5, 2),
+    Step::Churn { writes: 24 },
+    Step::Checkpoint,
+    Step::Checkpoint,
+];
+
+const CLEANED: &[Step] = &[
+    durable(0, 8),
+    snapshot("a"),
+    Step::Churn { writes: 12 },
+    durable(5, 2),
+    Step::Churn { writes: 24 },
+    Step::Checkpoint,
+    Step::Checkpoint,
+    Step::Clean,
+];
+
 pub(super) const TRACES: &[Trace] = &[
-    Trace { name: "write, flush", steps: &[write(0, 1), Step::Flush] },
-    Trace { name: "overwrite of what was flushed", steps: &[write(0, 2), Step::Flush, write(1, 2), Step::Flush] },
-    Trace { name: "durable writes in a row", steps: &[durable(0, 1), durable(1, 1), durable(0, 1)] },
-    Trace {
-        name: "an aged record, then a durable write",
-        steps: &[write(0, 1), pause(8), write(1, 1), durable(2, 1), write(3, 1)],
-    },
-    Trace {
-        name: "checkpoint between writes",
-        steps: &[write(0, 2), Step::Checkpoint, write(1, 1), Step::Checkpoint, write(0, 1), Step::Flush],
-    },
-    Trace {
-        name: "three checkpoints give a slot back",
-        steps: &[
-            write(0, 8),
-            Step::Checkpoint,
-            write(0, 8),
-            Step::Checkpoint,
-            hole(0, 8),
-            Step::Checkpoint,
-            durable(2, 1),
-        ],
-    },
-    Trace {
-        name: "trim and zeroes over data",
-        steps: &[write(0, 4), Step::Flush, hole(1, 2), zeros(2, 2), Step::Flush, part(4000, 200)],
-    },
-    Trace {
-        name: "parts of blocks",
-        steps: &[part(100, 50), Step::Flush, part(4090, 12), part(120, 10), Step::Checkpoint, part(0, 4096)],
-    },
-    Trace {
-        name: "shrink and grow",
-        steps: &[
+    Trace::of("write, flush", &[write(0, 1), Step::Flush]),
+    Trace::of("overwrite of what was flushed", &[write(0, 2), Step::Flush, write(1, 2), Step::Flush]),
+    Trace::of("durable writes in a row", &[durable(0, 1), durable(1, 1), durable(0, 1)]),
+    Trace::of(
+        "an aged record, then a durable write",
+        &[write(0, 1), pause(8), write(1, 1), durable(2, 1), write(3, 1)],
+    ),
+    Trace::of(
+        "checkpoint between writes",
+        &[write(0, 2), Step::Checkpoint, write(1, 1), Step::Checkpoint, write(0, 1), Step::Flush],
+    ),
+    Trace::of(
+        "three checkpoints give a slot back",
+        &[write(0, 8), Step::Checkpoint, write(0, 8), Step::Checkpoint, hole(0, 8), Step::Checkpoint, durable(2, 1)],
+    ),
+    Trace::of(
+        "trim and zeroes over data",
+        &[write(0, 4), Step::Flush, hole(1, 2), zeros(2, 2), Step::Flush, part(4000, 200)],
+    ),
+    Trace::of(
+        "parts of blocks",
+        &[part(100, 50), Step::Flush, part(4090, 12), part(120, 10), Step::Checkpoint, part(0, 4096)],
+    ),
+    Trace::of(
+        "shrink and grow",
+        &[
             write(0, 8),
             Step::Resize { size: 3 * 4096 - 512 },
             Step::Resize { size: 8 * 4096 },
             write(7, 1),
             Step::Flush,
         ],
-    },
-    Trace { name: "a snapshot between two writes", steps: &[write(0, 2), snapshot("a"), write(1, 2), Step::Flush] },
-    Trace {
-        name: "snapshots, folded and not, over checkpoints",
-        steps: &[
+    ),
+    Trace::of("a snapshot between two writes", &[write(0, 2), snapshot("a"), write(1, 2), Step::Flush]),
+    Trace::of(
+        "snapshots, folded and not, over checkpoints",
+        &[
             write(0, 4),
             snapshot("a"),
             Step::Checkpoint,
@@ -138,10 +168,10 @@ pub(super) const TRACES: &[Trace] = &[
             write(0, 1),
             Step::Flush,
         ],
-    },
-    Trace {
-        name: "a deleted snapshot is swept",
-        steps: &[
+    ),
+    Trace::of(
+        "a deleted snapshot is swept",
+        &[
             write(0, 6),
             snapshot("a"),
             write(1, 2),
@@ -158,10 +188,10 @@ pub(super) const TRACES: &[Trace] = &[
             Step::Checkpoint,
             durable(7, 1),
         ],
-    },
-    Trace {
-        name: "a fork of a pending snapshot",
-        steps: &[
+    ),
+    Trace::of(
+        "a fork of a pending snapshot",
+        &[
             write(0, 3),
             snapshot("a"),
             Step::Fork { snapshot: "a", name: "fork" },
@@ -169,10 +199,10 @@ pub(super) const TRACES: &[Trace] = &[
             Step::Checkpoint,
             Step::Flush,
         ],
-    },
-    Trace {
-        name: "a branching point hides and goes",
-        steps: &[
+    ),
+    Trace::of(
+        "a branching point hides and goes",
+        &[
             write(0, 3),
             snapshot("a"),
             Step::Fork { snapshot: "a", name: "fork" },
@@ -184,10 +214,10 @@ pub(super) const TRACES: &[Trace] = &[
             Step::Sweep,
             Step::Checkpoint,
         ],
-    },
-    Trace {
-        name: "a reset and the way back",
-        steps: &[
+    ),
+    Trace::of(
+        "a reset and the way back",
+        &[
             write(0, 3),
             snapshot("a"),
             write(1, 2),
@@ -198,6 +228,43 @@ pub(super) const TRACES: &[Trace] = &[
             Step::Sweep,
             Step::Flush,
         ],
+    ),
+    Trace::of("an idle store attests", &[durable(0, 1), pause(1500), write(1, 1), pause(1500)]),
+    Trace { name: "the cleaner fills a container", before: AGED, steps: &[Step::Clean, durable(2, 1)], cleans: true },
+    Trace {
+        name: "a container without a checkpoint",
+        before: CLEANED,
+        steps: &[write(6, 1), Step::Flush, delete("a"), Step::Sweep, durable(7, 1)],
+        cleans: true,
     },
-    Trace { name: "an idle store attests", steps: &[durable(0, 1), pause(1500), write(1, 1), pause(1500)] },
+    Trace {
+        name: "emptied slots wait for two checkpoints",
+        before: CLEANED,
+        steps: &[
+            Step::Checkpoint,
+            Step::Churn { writes: 12 },
+            Step::Checkpoint,
+            Step::Churn { writes: 12 },
+            Step::Checkpoint,
+            durable(6, 1),
+        ],
+        cleans: true,
+    },
+    Trace {
+        name: "a container dies in part, then whole",
+        before: CLEANED,
+        steps: &[
+            durable(7, 1),
+            delete("a"),
+            Step::Sweep,
+            Step::Checkpoint,
+            Step::Checkpoint,
+            Step::Churn { writes: 12 },
+            durable(5, 2),
+            Step::Checkpoint,
+            Step::Checkpoint,
+            durable(0, 1),
+        ],
+        cleans: true,
+    },
 ];
