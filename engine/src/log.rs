@@ -19,6 +19,7 @@ use std::rc::Rc;
 use treering_format::record::Descriptor;
 use treering_format::superblock::CheckpointRef;
 use treering_format::units::{LineId, LogAddress, Mount, OrderNumber, RecordSequence, SegmentId, SlotIndex, StoreId};
+use treering_io::Notify;
 
 use crate::canary::{self, Canary};
 use crate::disk::{BLOCK, Disk};
@@ -88,6 +89,8 @@ struct Shared {
     limits: Limits,
     identity: Writer,
     state: RefCell<State>,
+    /// Rings when `State::long_synced` moves.
+    long_sync: Notify,
 }
 
 /// What every record and segment of this mount carries.
@@ -121,6 +124,8 @@ struct State {
     /// Bytes sealed by this process, and how many of them were when the last sync began.
     sealed_bytes: u64,
     synced_bytes: u64,
+    /// The newest record that was made durable together with much before it, which records cannot attest.
+    long_synced: RecordSequence,
     syncs: u64,
     /// When the last sync ended.
     synced_ns: u64,
@@ -210,12 +215,24 @@ impl Log {
             successor: Some(start.first_slot),
             sealed_bytes: start.replayed_bytes,
             synced_bytes: start.replayed_bytes,
+            long_synced: RecordSequence(0),
             syncs: 0,
             synced_ns: 0,
             sealing_soon: false,
             records: 0,
         };
-        Log { shared: Rc::new(Shared { disk, health, segments, lines, limits, identity, state: RefCell::new(state) }) }
+        Log {
+            shared: Rc::new(Shared {
+                disk,
+                health,
+                segments,
+                lines,
+                limits,
+                identity,
+                state: RefCell::new(state),
+                long_sync: Notify::new(),
+            }),
+        }
     }
 
     /// Publishes a write of whole blocks. There must be room for it (`Room::admit`).
@@ -271,6 +288,16 @@ impl Log {
 
     pub(crate) fn durable(&self) -> Frontier {
         self.shared.state.borrow().durable
+    }
+
+    /// The newest record that was made durable together with much before it: what says so is the superblock, soon.
+    pub(crate) fn long_synced(&self) -> RecordSequence {
+        self.shared.state.borrow().long_synced
+    }
+
+    /// Rings when `long_synced` moves.
+    pub(crate) fn long_sync(&self) -> &Notify {
+        &self.shared.long_sync
     }
 
     pub(crate) fn sealed_bytes(&self) -> u64 {

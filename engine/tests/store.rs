@@ -1,8 +1,9 @@
 //! The store through its door, on a simulated host: one promise each. Histories with crashes at every step are in `proptests`.
 
 use std::path::Path;
+use std::time::Duration;
 
-use treering_engine::{Store, VolumeError, Zeroing};
+use treering_engine::{Limits, OpenOptions, Store, VolumeError, Zeroing};
 
 mod support;
 
@@ -193,5 +194,28 @@ fn a_closed_store_can_be_opened_again_at_once() {
         for _ in 0..3 {
             open(&io).await.close().await.unwrap();
         }
+    });
+}
+
+#[test]
+fn recovery_does_not_read_what_a_long_sync_covered() {
+    let host = host(64 * MIB);
+    let limits = Limits { unsynced_bytes: 64 << 10, record_bytes: 64 << 10, ..options().limits };
+    let options = OpenOptions { limits, ..options() };
+    life(&host, async |io| {
+        create(&io).await;
+        let (store, _) = Store::open(&io, &store(), &options).await.unwrap();
+        store.create_dot("d", &[volume("main", 8 * MIB)]).await.unwrap();
+        let main = store.volume("d", "main").unwrap();
+        for n in 0..16 {
+            main.write(n << 16, &noise(n, 64 << 10), false).await.unwrap();
+        }
+        main.flush().await.unwrap();
+        io.sleep(Duration::from_millis(50)).await;
+    });
+    host.process_crash();
+    life(&host, async |io| {
+        let (_store, report) = Store::open(&io, &store(), &options).await.unwrap();
+        assert!(report.replayed_records >= 16 && report.verified_records == 0, "{report:?}");
     });
 }

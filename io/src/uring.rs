@@ -31,6 +31,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::backend::{Address, Backend, Completion, Turn, Wait};
+use crate::blocks;
 use crate::file::{File, FileOptions};
 use crate::memory::{self, SharedMemory};
 use crate::operation::{Operations, Request, Token};
@@ -212,7 +213,9 @@ impl Uring {
             if !self.ring.completion().is_empty() {
                 return true;
             }
-            std::hint::spin_loop();
+            if !blocks::make_some_ahead() {
+                std::hint::spin_loop();
+            }
         }
         false
     }

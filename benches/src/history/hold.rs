@@ -58,15 +58,18 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
         (first + 1000..last).step_by(1000).for_each(|moment| without.at(&log, moment));
 
         let load = stand.fio_beside(WORKLOAD, &settings);
-        let mut moments = Vec::new();
+        let (mut moments, mut names) = (Vec::new(), Vec::new());
         for second in 0..seconds {
             sleep(Duration::from_millis(950));
             moments.push(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64);
-            took.push(stand.snapshot(&format!("w{window}s{second}"))? * 1e3);
+            names.push(format!("w{window}s{second}"));
+            took.push(stand.snapshot(&names[second as usize])? * 1e3);
         }
         load.join().expect("fio's thread ends")?;
         let log = LatencyLog::take(&prefix)?;
         moments.into_iter().for_each(|moment| with.at(&log, moment));
+        // Each of them holds what was overwritten in a second.
+        stand.remove(&names)?;
     }
     let status = stand.ask("GET", "/v1/status", &serde_json::Value::Null)?;
     let held = status["log"]["cut_hold_ns_p99"].as_f64().context("status does not say how long cuts held the order")?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Scale;
@@ -54,7 +54,7 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
         with.push(load.join().expect("fio's thread ends")?.p99_microseconds);
         load = stand.fio_beside(WORKLOAD, &settings);
         while seconds.is_none() && !load.is_finished() {
-            seconds = (pending(&stand)? == 0).then(|| started.elapsed().as_secs_f64());
+            seconds = (stand.sweeps_pending()? == 0).then(|| started.elapsed().as_secs_f64());
             anyhow::ensure!(started.elapsed() < Duration::from_secs(1200), "the deletions did not end in 20 minutes");
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -94,10 +94,4 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
             format!("windows with {}; before and after {}", spread(&with, "µs"), spread(&without, "µs")),
         ),
     ])
-}
-
-/// Versions in deletion.
-fn pending(stand: &Stand) -> Result<u64> {
-    let status = stand.ask("GET", "/v1/status", &Value::Null)?;
-    status["sweeps_pending"].as_u64().with_context(|| format!("the status does not count sweeps: {status}"))
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -75,6 +75,23 @@ impl Stand {
         let started = Instant::now();
         self.ask("POST", "/v1/snapshots", &json!({ "dots": ["bench"], "name": name }))?;
         Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Removes snapshots and waits until their space is back.
+    pub fn remove(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            self.ask("DELETE", &format!("/v1/dots/bench/snapshots/{name}"), &Value::Null)?;
+        }
+        while self.sweeps_pending()? > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Versions in deletion.
+    pub fn sweeps_pending(&self) -> Result<u64> {
+        let status = self.ask("GET", "/v1/status", &Value::Null)?;
+        status["sweeps_pending"].as_u64().with_context(|| format!("the status does not count sweeps: {status}"))
     }
 
     /// Runs a job file to its end.

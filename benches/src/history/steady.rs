@@ -19,9 +19,10 @@ use crate::server::Server;
 
 pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
     let store_mib = scale.of(16 * 1024, 4096);
-    // 70 % of the store: the volumes, and what ten snapshots of a tenth of it each hold.
+    // 70 % of the store: the volumes, all of them once more as the last snapshot shows them when everything was overwritten, and
+    // the ten hundredths by which the snapshots differ.
     let small_mib = SMALL_VOLUMES * SMALL_MIB;
-    let volume_mib = store_mib * 60 / 100 - small_mib;
+    let volume_mib = store_mib * 30 / 100 - small_mib;
     let mut volumes = vec![volume_mib];
     volumes.resize(1 + SMALL_VOLUMES as usize, SMALL_MIB);
     let mut stand = Stand::with_volumes(&folder.join("steady"), store_mib, &volumes)?;

@@ -26,6 +26,8 @@ use walk::{End, Walk};
 /// The accepted log above a checkpoint.
 pub(crate) struct Replayed {
     pub records: Vec<Record>,
+    /// Records whose payload was read, as none attests them.
+    pub verified: u64,
     /// The last accepted record, or the checkpoint's own.
     pub frontier: Frontier,
     /// Segments that the log passes through, with the last accepted record in or before each.
@@ -113,8 +115,9 @@ impl<S: Slots> Walk<'_, S> {
             records_beyond: end.beyond.len() as u64,
             why: end.why.clone(),
         });
-        let unverified = self.accepted.partition_point(|(r, _)| r.header.sequence <= attested);
-        for i in unverified..self.accepted.len() {
+        let attested_records = self.accepted.partition_point(|(r, _)| r.header.sequence <= attested);
+        let verified = (self.accepted.len() - attested_records) as u64;
+        for i in attested_records..self.accepted.len() {
             let (record, slot) = &self.accepted[i];
             if let Err(why) = verify_payload(self.disk, record, *slot).await {
                 let beyond = (self.accepted.len() - i - 1 + end.beyond.len()) as u64;
@@ -130,6 +133,7 @@ impl<S: Slots> Walk<'_, S> {
         }
         Replayed {
             records: self.accepted.into_iter().map(|(r, _)| r).collect(),
+            verified,
             frontier: self.at,
             segments: self.segments,
             last_segment: self.last_segment,

@@ -13,6 +13,10 @@ use treering_io::Durability;
 use super::{Frontier, Log, Persisted};
 use crate::canary::{self, Canary};
 
+/// A sync of so many times what the store syncs by itself was slow, or writers were fast: the superblock attests it at once, or
+/// a recovery now would verify all that it covers.
+const LONG_SYNC: u64 = 4;
+
 /// Blocks of the arena touched at once: some 50 us of work.
 const TOUCHED_BLOCKS: u64 = 64;
 
@@ -103,8 +107,12 @@ impl Log {
         }
         {
             let mut state = self.shared.state.borrow_mut();
-            state.synced_bytes = bytes;
+            let at_once = bytes - std::mem::replace(&mut state.synced_bytes, bytes);
             state.synced_ns = self.shared.disk.io().now();
+            if at_once >= LONG_SYNC * self.shared.limits.unsynced_bytes {
+                state.long_synced = state.durable.sequence;
+                self.shared.long_sync.notify_all();
+            }
         }
         self.shared.health.progress().notify_all();
         Ok(())

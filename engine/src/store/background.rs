@@ -157,18 +157,23 @@ impl Core {
     }
 
     /// Records attest what was durable before them. When no record comes any more, the superblock does, so that damage of
-    /// acknowledged data is told from a torn tail in an idle store too.
+    /// acknowledged data is told from a torn tail in an idle store too; and when a sync made much durable that no record attests
+    /// yet, so that a recovery need not verify it.
     async fn keep_attesting(&self) {
         let mut last = self.log.sealed();
         loop {
-            self.disk.io().sleep(2 * TICK).await;
+            let rings = self.log.long_sync().notified();
+            let long_sync = || self.log.long_synced() > self.superblock.current().attested_sequence;
+            if !long_sync() {
+                self.disk.io().timeout(2 * TICK, rings).await;
+            }
             if self.health.check().is_err() {
                 return;
             }
             let (sealed, durable) = (self.log.sealed(), self.log.durable());
             let idle = sealed == last;
             last = sealed;
-            if idle && durable.sequence > self.superblock.current().attested_sequence {
+            if (idle || long_sync()) && durable.sequence > self.superblock.current().attested_sequence {
                 let commit = self.superblock.commit(&self.disk, |s| {
                     s.attested_sequence = durable.sequence;
                     s.attested_order = durable.order;

@@ -60,6 +60,8 @@ pub struct RecoveryReport {
     /// The host restarted since the store was last written: what was not flushed may be gone, by contract.
     pub host_restarted: bool,
     pub replayed_records: u64,
+    /// Of them, those whose payload was read: nothing said that it is durable.
+    pub verified_records: u64,
     /// Operations that only shared memory held, published again.
     pub republished: u64,
     pub cut: Option<Cut>,
@@ -106,6 +108,7 @@ pub(crate) async fn begin(io: &Io, path: &Path, options: &OpenOptions, repairs: 
         report.damage = Some(damage);
     }
     report.replayed_records = replayed.records.len() as u64;
+    report.verified_records = replayed.verified;
     report.cut = replayed.cut.clone();
 
     let dir = remains::arena_dir(options.arena_dir.as_deref(), path);

@@ -254,6 +254,8 @@ pub struct Recovery {
     pub clean: bool,
     pub host_restarted: bool,
     pub replayed_records: u64,
+    /// Of them, those whose payload was read, as nothing said that it is durable.
+    pub verified_records: u64,
     pub republished: u64,
     /// A tail that was never known durable and was not accepted.
     pub cut: Option<String>,

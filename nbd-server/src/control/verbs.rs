@@ -174,6 +174,7 @@ pub fn recovery(report: &RecoveryReport) -> Recovery {
         clean: report.clean,
         host_restarted: report.host_restarted,
         replayed_records: report.replayed_records,
+        verified_records: report.verified_records,
         republished: report.republished,
         cut: cut.map(|cut| {
             let (at, sequence, beyond) = (cut.address, cut.sequence, cut.records_beyond);

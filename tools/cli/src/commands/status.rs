@@ -120,8 +120,8 @@ fn recovery(recovery: &Recovery) -> String {
         return "the store had been closed".into();
     }
     let mut text = format!(
-        "recovered in {} ms: {} records replayed, {} writes from shared memory",
-        recovery.took_ms, recovery.replayed_records, recovery.republished
+        "recovered in {} ms: {} records replayed ({} of them verified), {} writes from shared memory",
+        recovery.took_ms, recovery.replayed_records, recovery.verified_records, recovery.republished
     );
     if recovery.host_restarted {
         text.push_str("; the host had restarted");
