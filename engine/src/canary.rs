@@ -46,6 +46,8 @@ pub enum Canary {
     PinForgotten,
     /// A repair takes for a version what was written after its cut.
     RepairIgnoresCut,
+    /// A repair makes a version's pages as young as a head's.
+    RepairBornLate,
     /// The dots of one snapshot are cut one after another.
     CutPerVolume,
     /// A container is freed when one of its pieces is dead.

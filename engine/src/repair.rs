@@ -9,6 +9,7 @@
 //! versions share they go on sharing.
 
 mod apply;
+mod heirs;
 mod rebuild;
 mod scan;
 mod survey;

@@ -151,3 +151,45 @@ fn a_damaged_log_is_cut_and_says_what_went() {
     assert!(!report.lost.is_empty(), "{report:?}");
     reads_as_before(&host);
 }
+
+/// Found by seeds 1277, 2174, 2175, 3103 and 3363 of `treering-sim repairs`. A snapshot that the log made above the checkpoint
+/// showed what was only a guess of its volume, and the report named the volume alone.
+#[test]
+fn what_is_doubtful_of_a_volume_is_doubtful_of_its_later_snapshots_and_their_forks() {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("v", MIB)]).await.expect("there is room");
+        let v = store.volume("d", "v").expect("it was made");
+        let at = |block: u64| block * 2 * BLOCK as u64;
+        v.write(at(1), &content(1, 1), true).await.expect("there is room");
+        let new = |name: &str| NewSnapshot { name: Some(name.into()), ..NewSnapshot::default() };
+        store.create_snapshot(&["d"], &new("s")).await.expect("there is room");
+        // Its record will be gone: it is not known what was hidden since the snapshot.
+        v.write(at(5), &content(1, 5), true).await.expect("there is room");
+        v.write(at(0), &content(2, 0), true).await.expect("there is room");
+        store.checkpoint().await.expect("it is written");
+        store.create_snapshot(&["d"], &new("t")).await.expect("there is room");
+        let at = SnapshotRef::Name("t".into());
+        store.fork("d", &at, &["f".to_owned()], None).await.expect("there is room");
+        // The process ends without a close.
+    });
+    host.host_crash();
+    let mut image = host.disk_image(&path());
+    let blocks = || (MIB as usize..host.disk_image(&path()).len()).step_by(BLOCK);
+    let lost = blocks().find(|at| image[*at..at + BLOCK] == content(1, 5)[..]).expect("it is in the log");
+    image[lost - BLOCK + 40] ^= 1;
+    let leaves = blocks().filter_map(|at| {
+        let node = Node::decode(&image[at..at + BLOCK]).ok()?;
+        (node.header().kind == TreeKind::Map).then_some((node.header().birth, at))
+    });
+    let (_, newest) = leaves.max().expect("the head has a map");
+    image[newest + 100] ^= 4;
+    host.set_disk_image(&path(), image);
+    let report = repair(&host, true);
+    let mut names: Vec<&str> = report.doubtful.iter().map(|doubt| doubt.name.as_str()).collect();
+    names.dedup();
+    assert_eq!(names, ["d.v", "f.v", "d.v@t"], "{report:?}");
+    assert_eq!(report, repair(&host, false));
+}

@@ -54,6 +54,7 @@ fn birds() -> Vec<Bird> {
     let ageing = How { ageing: true, ..sound.clone() };
     let large = |broken, rule| Bird { by: |seed, _| slices::seed(seed), ..bird(broken, rule, &sound) };
     let traced = |broken, rule| Bird { by: |seed, _| exhaustive::cleaning(seed - 1), ..bird(broken, rule, &sound) };
+    let repaired = |broken, rule| Bird { by: |seed, _| repairs::seed(seed), ..bird(broken, rule, &sound) };
     let lying = How { temper: Some(Temper::LyingWrites), ..How::default() };
     vec![
         bird(Canary::FlushWithoutSync, "O1: a replied flush survives", &sound),
@@ -96,10 +97,8 @@ fn birds() -> Vec<Bird> {
         large(Canary::SweptChild, "a sweep asks the child as it is now"),
         large(Canary::KeyInsteadOfStart, "a compressed extent is judged by its start"),
         bird(Canary::ThinnedNotFlagged, "a thinned version says that it is", &history),
-        Bird {
-            by: |seed, _| repairs::seed(seed),
-            ..bird(Canary::RepairIgnoresCut, "a repaired version shows nothing newer than its cut", &sound)
-        },
+        repaired(Canary::RepairIgnoresCut, "a repaired version shows nothing newer than its cut"),
+        repaired(Canary::RepairBornLate, "a version's pages are not younger than its cut"),
         Bird {
             name: "LyingSync",
             broken: None,

@@ -1,6 +1,7 @@
 //! The store as of one moment: everything folded that was published before, and nothing after.
 
 use treering_format::superblock::CheckpointRef;
+use treering_format::units::LogAddress;
 
 use crate::error::CheckError;
 use crate::map::{ExtentMap, Tree};
@@ -35,6 +36,8 @@ pub(crate) struct Root {
     pub kind: RootKind,
     /// Bytes; None for what nobody can read any more.
     pub size: Option<u64>,
+    /// Of a version: its place in the log. None for a head.
+    pub cut: Option<LogAddress>,
     /// What begins below this block was given back, whatever the map says.
     pub from: u64,
     /// Some of what it shows may have been given back.
@@ -84,13 +87,11 @@ impl Core {
             };
             let map = line.map.borrow().clone();
             let node = NodeId::Head(line.id);
-            roots.push(Root { name, node, map, kind: RootKind::Head, size, from: 0, thinned: false });
+            roots.push(Root { name, node, map, kind: RootKind::Head, size, cut: None, from: 0, thinned: false });
         }
         for id in self.versions.ids() {
-            let (Some(version), Some(life)) = (self.versions.get(id), self.versions.tree().get(id).map(|v| v.life))
-            else {
-                continue;
-            };
+            let place = self.versions.tree().get(id).map(|version| (version.life, version.position));
+            let (Some(version), Some((life, position))) = (self.versions.get(id), place) else { continue };
             let (kind, from, thinned) = match life {
                 VersionLife::Visible => (RootKind::Visible, 0, false),
                 VersionLife::Hidden { thinned } => (RootKind::Hidden, 0, thinned),
@@ -102,7 +103,7 @@ impl Core {
             };
             let size = (kind == RootKind::Visible).then_some(version.size);
             let node = NodeId::Frozen(id);
-            roots.push(Root { name, node, map: version.map, kind, size, from, thinned });
+            roots.push(Root { name, node, map: version.map, kind, size, cut: Some(position), from, thinned });
         }
         roots.sort_by_key(|root| (root.thinned, root.from > 0, root.size.is_none()));
         roots

@@ -47,6 +47,7 @@ impl Ownership<'_> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), CheckError> {
         self.report.volumes += u64::from(root.kind == RootKind::Head);
+        self.age(root);
         let blocks = root.size.filter(|_| root.kind == RootKind::Head).map_or(0, |size| size.div_ceil(BLOCK));
         let mut told = 0;
         let mut leaves = root.map.tree().leaves(false);
@@ -88,6 +89,17 @@ impl Ownership<'_> {
         }
         progress((blocks - told) * BLOCK);
         Ok(())
+    }
+
+    /// A version's pages are not younger than its cut: who goes on from it would take younger ones for its own, and release them.
+    /// No page is younger than the one above it, so the topmost tells of all.
+    fn age(&mut self, root: &Root) {
+        if let (Some(cut), Some(top)) = (root.cut, root.map.stored_root())
+            && top.birth > cut
+        {
+            let (name, page, birth) = (&root.name, top.page, top.birth);
+            self.find(true, format!("{name}: page {page} of its map is of {birth}, younger than its cut at {cut}"));
+        }
     }
 
     /// Says of each root what of it cannot be read, also where it was seen with another root.

@@ -61,6 +61,11 @@ impl PendingCuts {
         Some(cut)
     }
 
+    /// In the order of the log.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Cut> {
+        self.cuts.iter()
+    }
+
     pub(crate) fn maps(&self) -> u64 {
         self.maps
     }

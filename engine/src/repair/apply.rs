@@ -3,6 +3,7 @@
 use treering_format::units::PageIndex;
 
 use super::survey::Plan;
+use crate::canary::{self, Canary};
 use crate::disk::BLOCK;
 use crate::error::StoreError;
 use crate::map::{ExtentMap, Tree, TreeKind};
@@ -25,6 +26,7 @@ pub(super) async fn apply(core: &Core, plan: Plan) -> Result<(), StoreError> {
         // head's are born behind every cut of the checkpoint, and before every later one.
         let birth = match repair.node {
             NodeId::Head(_) => newest.next,
+            NodeId::Frozen(_) if canary::is(Canary::RepairBornLate) => newest.next,
             NodeId::Frozen(id) => core.versions.tree().get(id).map_or(newest.next, |version| version.position),
         };
         map.write_out(&core.pages, birth).await?;

@@ -8,13 +8,13 @@ use treering_format::record::Encoding;
 use treering_format::units::{ContainerId, LogAddress, SegmentId};
 
 use super::RepairReport;
-use super::rebuild::{Claims, Lost, Path, Rebuilt, bytes_of, rebuild, within};
+use super::heirs::Doubts;
+use super::rebuild::{Base, Claims, Lost, Path, Rebuilt, rebuild, within};
 use super::scan::{Evidence, directories};
 use crate::check::{Root, Shown, stored_run, unreadable};
 use crate::error::StoreError;
 use crate::map::{Extent, Visited, extents_of};
 use crate::pages::PageSet;
-use crate::scrub::Damaged;
 use crate::segments::{LiveBits, Table};
 use crate::store::Core;
 use crate::versions::tree::NodeId;
@@ -39,13 +39,17 @@ pub(super) struct MapRepair {
     pub extents: Vec<Extent>,
 }
 
+/// What of which root cannot be read.
+type LostParts = (usize, Path, Vec<Lost>);
+
 pub(super) async fn survey(core: &Core, report: &mut RepairReport) -> Result<Plan, StoreError> {
     let mut pages = PageSet::default();
     let mirror_lost = catalogs(core, &mut pages, report).await;
     let mut own = PageSet::default();
     let (mut table, wrong) = core.segments.frozen().read(&core.pages, &mut own).await;
     let containers = directories(core).await;
-    if !wrong.is_empty() {
+    let table_is_known = wrong.is_empty();
+    if !table_is_known {
         table.take_directories(&containers);
     }
     pages.join(&own);
@@ -61,12 +65,12 @@ pub(super) async fn survey(core: &Core, report: &mut RepairReport) -> Result<Pla
     for root in &roots {
         survey.count(root).await;
     }
-    let maps = survey.maps(&roots, &table, &containers, wrong.is_empty()).await;
+    let maps = survey.maps(&roots, &table, &containers, table_is_known).await;
     for error in wrong.iter().take(1) {
         survey.report.actions.push(format!("the liveness of segments is computed from the maps: {error}"));
     }
-    let live = survey.liveness(&table, wrong.is_empty());
-    Ok(Plan { maps, pages: survey.pages, live, table, table_lost: !wrong.is_empty(), mirror_lost })
+    let live = survey.liveness(&table, table_is_known);
+    Ok(Plan { maps, pages: survey.pages, live, table, table_lost: !table_is_known, mirror_lost })
 }
 
 /// Reads both catalogs; the first one was read already, or replaced by the second.
@@ -156,7 +160,7 @@ impl Survey<'_> {
         containers: &[(ContainerId, Vec<ContainerPiece>)],
         table_is_known: bool,
     ) -> Vec<MapRepair> {
-        let mut lost: Vec<(usize, Path, Vec<Lost>)> = Vec::new();
+        let mut lost: Vec<LostParts> = Vec::new();
         for (index, root) in roots.iter().enumerate().filter(|_| self.lost_pages.len() > 0) {
             let parts = unreadable(self.core, root, &self.lost_pages).await;
             let part = |(low, high, page, error): (u64, u64, _, crate::pages::PageError)| Lost {
@@ -185,11 +189,18 @@ impl Survey<'_> {
             true => table.live.get(&stored.segment()).is_some_and(|bits| bits.get(stored.block())),
             false => table.holds(stored, 1),
         };
+        // A version is built on the one that it goes on from, so that one comes first.
+        lost.sort_by_cached_key(|(index, ..)| (self.depth(roots[*index].node), *index));
         let mut claims = Claims::default();
         let mut rebuilt: Vec<Vec<Rebuilt>> = Vec::new();
-        for (_, path, parts) in &lost {
-            let each: Vec<Rebuilt> = parts.iter().map(|part| rebuild(&evidence, path, part, &lives)).collect();
-            each.iter().zip(parts).for_each(|(new, part)| claims.take(part.page, new.candidates()));
+        for (index, path, parts) in &lost {
+            let mut each = Vec::new();
+            for part in parts {
+                let base = self.base(roots, *index, part, (&lost, &rebuilt)).await;
+                let new = rebuild(&evidence, path, &base, part, &lives);
+                claims.take(part.page, &new);
+                each.push(new);
+            }
             rebuilt.push(each);
         }
         // Who shows a block for sure is known before anything new is counted.
@@ -197,10 +208,11 @@ impl Survey<'_> {
             let shown = |by: &Shown| by.shows(address.segment(), address.block());
             table_is_known && claims.only_one(address) && !shown(&self.must) && !shown(&self.may)
         };
-        let mut doubts = Vec::new();
+        let mut doubts = Doubts::default();
         for ((index, _, parts), each) in lost.iter().zip(&rebuilt) {
             for (part, new) in parts.iter().zip(each) {
-                doubts.extend(new.doubtful(only_here).into_iter().map(|range| (*index, range, part.why.clone())));
+                let ranges = new.doubtful(only_here).into_iter();
+                ranges.for_each(|range| doubts.add(roots[*index].node, range, part.why.clone()));
             }
         }
         let mut maps = Vec::new();
@@ -230,16 +242,53 @@ impl Survey<'_> {
             let limit = path.first().map_or(LogAddress::NONE, |(_, limit)| *limit);
             if evidence.known_from(limit) > LogAddress::NONE {
                 let why = format!("{homeless} stored blocks of which it is not known where they stood");
-                doubts.extend(parts.iter().map(|part| (*index, (part.low, part.high), why.clone())));
+                parts.iter().for_each(|part| doubts.add(roots[*index].node, (part.low, part.high), why.clone()));
             }
         }
-        for (index, range, why) in doubts {
-            let root = &roots[index];
-            if let Some(bytes) = root.size.and_then(|size| bytes_of(range, size)) {
-                self.report.doubtful.push(Damaged { name: root.name.clone(), bytes: Some(bytes), what: why });
-            }
-        }
+        self.report.doubtful.extend(doubts.named(self.core));
         maps
+    }
+
+    /// How many versions a node goes on from.
+    fn depth(&self, node: NodeId) -> usize {
+        let tree = self.core.versions.tree();
+        std::iter::successors(tree.parent(node), |id| tree.parent(NodeId::Frozen(*id))).count()
+    }
+
+    /// What a map shows of a lost part because the version does that it goes on from. Of that one, what was lost is rebuilt.
+    async fn base(
+        &self,
+        roots: &[Root],
+        index: usize,
+        part: &Lost,
+        (lost, rebuilt): (&[LostParts], &[Vec<Rebuilt>]),
+    ) -> Base {
+        let parent = {
+            let tree = self.core.versions.tree();
+            tree.parent(roots[index].node).and_then(|id| Some((id, tree.get(id)?.position)))
+        };
+        let Some((id, floor)) = parent else { return Base::default() };
+        let mut base = Base { floor, ..Base::default() };
+        let Some(root) = roots.iter().position(|root| root.node == NodeId::Frozen(id)) else { return base };
+        let mut leaves = roots[root].map.tree().leaves(false);
+        loop {
+            let batch = leaves.next(&self.core.pages, &mut |_| true).await;
+            if batch.is_empty() {
+                break;
+            }
+            for visited in batch {
+                if let Visited::Leaf { page, .. } = visited {
+                    let extents: Vec<Extent> = extents_of(&page).collect();
+                    base.extents.extend(within(&extents, part.low, part.high));
+                }
+            }
+        }
+        let before = lost.iter().zip(rebuilt).find(|((of, ..), _)| *of == root);
+        for new in before.into_iter().flat_map(|(_, each)| each) {
+            base.extents.extend(within(&new.extents, part.low, part.high));
+            base.unsure.extend(new.unsure().iter().map(|(block, candidates)| (*block, candidates.clone())));
+        }
+        base
     }
 
     fn path(&self, root: &Root) -> Path {
