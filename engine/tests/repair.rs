@@ -1,6 +1,6 @@
 //! Repairs of chosen damage; `treering-sim repairs` does it at random, against everything that was there.
 
-use treering_engine::{Damaged, NewSnapshot, RepairReport, SnapshotRef, Store};
+use treering_engine::{Damaged, NewSnapshot, RepairReport, SnapshotRef, Store, Volume, Zeroing};
 use treering_format::node::{Node, TreeKind};
 use treering_io::sim::Host;
 
@@ -192,4 +192,81 @@ fn what_is_doubtful_of_a_volume_is_doubtful_of_its_later_snapshots_and_their_for
     names.dedup();
     assert_eq!(names, ["d.v", "f.v", "d.v@t"], "{report:?}");
     assert_eq!(report, repair(&host, false));
+}
+
+/// A store whose volume has one map page of its own. `ruined` is the content of a block whose record is damaged, then that page is.
+fn ruined_head(live: impl AsyncFnOnce(&Store, &Volume), ruined: &[u8]) -> Host {
+    let host = host(64 * MIB);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("v", MIB)]).await.expect("there is room");
+        let v = store.volume("d", "v").expect("it was made");
+        live(&store, &v).await;
+        drop(v);
+        store.close().await.expect("a clean end");
+    });
+    let mut image = host.disk_image(&path());
+    let blocks: Vec<usize> = (MIB as usize..image.len()).step_by(BLOCK).collect();
+    let lost = blocks.iter().find(|at| image[**at..**at + BLOCK] == *ruined).expect("it is in the log");
+    image[lost - BLOCK + 40] ^= 1;
+    let leaves = blocks.iter().filter_map(|at| {
+        let node = Node::decode(&image[*at..*at + BLOCK]).ok()?;
+        (node.header().kind == TreeKind::Map).then_some((node.header().birth, *at))
+    });
+    let (_, newest) = leaves.max().expect("the head has a map");
+    image[newest + 100] ^= 4;
+    host.set_disk_image(&path(), image);
+    host
+}
+
+async fn read_block(io: &treering_io::Io, block: u64) -> Vec<u8> {
+    let store = open(io).await;
+    is_clean(&store).await;
+    let v = store.volume("d", "v").expect("it is there");
+    let found = v.read(block * BLOCK as u64, BLOCK).await.expect("it can be read").to_vec();
+    drop(v);
+    store.close().await.expect("a clean end");
+    found
+}
+
+/// Found by seed 2453 of `treering-sim repairs`. The record of a trim is lost, and an older snapshot still shows the block: it was
+/// taken for the newest, though the snapshot that the volume goes on from knows of the trim.
+#[test]
+fn a_volume_shows_nothing_old_that_its_last_snapshot_does_not_show() {
+    let host = ruined_head(
+        async |store, v| {
+            let new = |name: &str| NewSnapshot { name: Some(name.into()), ..NewSnapshot::default() };
+            v.write(0, &content(1, 0), true).await.expect("there is room");
+            store.create_snapshot(&["d"], &new("s")).await.expect("there is room");
+            // One record: the trim and a block behind it.
+            v.zero(0, BLOCK as u64, Zeroing::Hole, false).await.expect("there is room");
+            v.write(9 * BLOCK as u64, &content(1, 9), true).await.expect("there is room");
+            store.create_snapshot(&["d"], &new("t")).await.expect("there is room");
+            v.write(5 * BLOCK as u64, &content(2, 5), true).await.expect("there is room");
+        },
+        &content(1, 9),
+    );
+    let report = repair(&host, false);
+    assert_eq!(report.doubtful, Vec::new(), "all since the last snapshot is known");
+    life(&host, async |io| assert!(read_block(&io, 0).await == vec![0; BLOCK]));
+}
+
+/// Found by seed 5969 of `treering-sim repairs`. One block of two that were compressed together is trimmed, and the record of the
+/// trim is lost: what the other block keeps alive was taken for certain at both.
+#[test]
+fn compressed_data_that_lives_is_not_certain_at_each_of_its_blocks() {
+    let host = ruined_head(
+        async |_, v| {
+            v.write(0, &vec![7; 2 * BLOCK], true).await.expect("there is room");
+            v.zero(BLOCK as u64, BLOCK as u64, Zeroing::Hole, false).await.expect("there is room");
+            v.write(9 * BLOCK as u64, &content(1, 9), true).await.expect("there is room");
+            v.write(9 * BLOCK as u64, &content(2, 9), true).await.expect("there is room");
+        },
+        &content(1, 9),
+    );
+    let report = repair(&host, false);
+    let trimmed =
+        |doubt: &Damaged| doubt.bytes.is_some_and(|(from, to)| from <= BLOCK as u64 && BLOCK as u64 * 2 <= to);
+    assert!(report.doubtful.iter().any(trimmed), "{report:?}");
 }
