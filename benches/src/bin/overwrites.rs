@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::exit;
 use std::time::Duration;
 
-use treering_engine::{CompressionMode, CreateOptions, NewSnapshot, NewVolume, OpenOptions, Store};
+use treering_engine::{CompressionMode, CreateOptions, Limits, NewSnapshot, NewVolume, OpenOptions, Store};
 use treering_io::Io;
 use treering_io::sim::Host;
 
@@ -36,11 +36,14 @@ fn main() {
 async fn run(io: &Io, times: u64) {
     let sizes = CreateOptions { sparse: true, ..CreateOptions::default() };
     Store::create(io, Path::new("/store"), &sizes).await.expect(WORKS);
-    let options = OpenOptions { arena_dir: Some("/shm".into()), ..OpenOptions::default() };
+    // Folds and checkpoints come when they are asked for, as many in each run.
+    let limits = Limits { fold_log_bytes: 1 << 40, checkpoint_log_bytes: 1 << 40, ..Limits::default() };
+    let options = OpenOptions { limits, arena_dir: Some("/shm".into()), ..OpenOptions::default() };
     let (store, _) = Store::open(io, Path::new("/store"), &options).await.expect(WORKS);
     let volume = NewVolume { name: "v".into(), size_bytes: PIECES * PIECE, compression: CompressionMode::Off };
     store.create_dot("dot", &[volume]).await.expect(WORKS);
     overwrite(io, &store, 0..PIECES).await;
+    store.checkpoint().await.expect(WORKS);
     for round in 0..ROUNDS {
         let snapshot = NewSnapshot { name: Some(format!("n{round}")), ..NewSnapshot::default() };
         store.create_snapshot(&["dot"], &snapshot).await.expect(WORKS);

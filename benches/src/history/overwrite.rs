@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use super::Scale;
 use super::figures::{Limit, Row, spread};
@@ -19,22 +20,25 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
     Ok(vec![bytes, instructions])
 }
 
-/// The whole volume is overwritten twice after each snapshot: the first round is all first overwrites, the second has none.
+/// The whole volume is overwritten after a snapshot of it, and again after one of another dot: the first round is all first
+/// overwrites, the second has none, and both begin behind the flush of a snapshot.
 fn device_bytes(folder: &Path, scale: Scale) -> Result<Row> {
     let stand = Stand::new(&folder.join("overwrite"), scale.of(16 * 1024, 4096), 1, VOLUME_MIB)?;
     stand.prefill(VOLUME_MIB)?;
+    let small = json!({ "name": "v", "size_bytes": MIB });
+    stand.ask("POST", "/v1/dots", &json!({ "name": "idle", "volumes": [small] }))?;
     let device = Device::under(folder)?;
     let size = [("SIZE", (VOLUME_MIB * MIB).to_string())];
-    let round = || -> Result<f64> {
+    let round = |dot: &str, n: u64| -> Result<f64> {
+        stand.ask("POST", "/v1/snapshots", &json!({ "dots": [dot], "name": format!("n{n}") }))?;
         let before = device.traffic()?.written;
         let seen = stand.fio("random-overwrite-8k-each-once", &size)?;
         Ok((device.traffic()?.written - before) as f64 / seen.bytes as f64)
     };
     let (mut first, mut again) = (Vec::new(), Vec::new());
     for n in 0..scale.of(60, 4) {
-        stand.snapshot(&format!("n{n}"))?;
-        first.push(round()?);
-        again.push(round()?);
+        first.push(round("bench", n)?);
+        again.push(round("idle", n)?);
     }
     Ok(Row::new(
         "bytes to the disk for a first overwrite, against any",
@@ -45,10 +49,10 @@ fn device_bytes(folder: &Path, scale: Scale) -> Result<Row> {
     ))
 }
 
-const INSTRUCTIONS: &str = "instructions of a first overwrite, against any";
+const INSTRUCTIONS: &str = "instructions of the engine for a first overwrite, against any";
 
 /// Counted by callgrind: this machine's processor may not let itself be counted, and a count is exact. The server does not run under it
-/// (it has no vdso), so the engine does, over the simulated disk.
+/// (it has no vdso), so the engine does, over the simulated disk, and what that takes is left out.
 fn instructions() -> Result<Row> {
     let [none, once, twice] = ["0", "1", "2"].map(counted);
     let (none, once) = (none?, once?);
@@ -63,9 +67,14 @@ fn instructions() -> Result<Row> {
 }
 
 fn counted(times: &str) -> Result<f64> {
+    const SIMULATOR: &str = "<treering_io::sim::process::SimProcess as treering_io::backend::Backend>::turn";
+    Ok(callgrind(times, &[])? - callgrind(times, &[format!("--toggle-collect={SIMULATOR}")])?)
+}
+
+fn callgrind(times: &str, options: &[String]) -> Result<f64> {
     let program = std::env::current_exe()?.with_file_name("overwrites");
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(&program).arg(times);
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).args(options).arg(&program).arg(times);
     let said = command.output().context("starting valgrind (apt-get install valgrind)")?;
     let text = String::from_utf8_lossy(&said.stderr);
     if !said.status.success() {
