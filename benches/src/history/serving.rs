@@ -25,7 +25,7 @@ const KEPT: &[(&str, f64)] = &[
 /// Requests per second, several windows for each row of `KEPT`. Volume 0 is the big one, of so many bytes; the small ones come next.
 pub fn measure(stand: &mut Stand, volume_bytes: u64, scale: Scale) -> Result<Vec<Vec<f64>>> {
     let mut settings = vec![
-        ("SECONDS".to_owned(), scale.of(8, 1).to_string()),
+        ("SECONDS".to_owned(), scale.of(3, 1).to_string()),
         ("SIZE".to_owned(), volume_bytes.to_string()),
         ("WARM_SIZE".to_owned(), (WARM_MIB * MIB).to_string()),
         ("SMALL_SIZE".to_owned(), (SMALL_MIB * MIB).to_string()),
