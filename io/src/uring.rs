@@ -9,7 +9,8 @@
 //!   flush of the queue (links were measured and lost: see the decision on the sync step);
 //! - completions that overflowed the ring stay in the kernel and are fetched, and counted.
 //!
-//! While the disk owes us reads, the ring is watched for a moment before the thread sleeps (`poll_window`).
+//! While the disk owes us reads, the ring is watched for a moment before the thread sleeps (`poll_window`). From a disk that reports its
+//! reads all together some are kept back (`bunches`).
 //!
 //! Syncs go to a thread of ours instead of the ring, which would give them to a thread of its own: that was measured to hold up
 //! better when the processors are busy (same decision). It reports through the doorbell, an eventfd that the ring watches.
@@ -17,6 +18,7 @@
 //! A back end over tokio-uring would stand beside this one, as `tokio_uring.rs` behind a feature, under the same conformance
 //! suite with its expected failures listed; it is no data path (see the library notes).
 
+mod bunches;
 mod encode;
 mod poll_window;
 mod setup;
@@ -40,6 +42,7 @@ use crate::signal;
 use crate::socket::{Listener, SocketHandle};
 use crate::workers::Workers;
 
+use bunches::Bunches;
 use poll_window::PollWindow;
 
 pub(crate) use setup::why_unavailable;
@@ -55,8 +58,14 @@ pub(crate) struct Uring {
     doorbell: Arc<OwnedFd>,
     doorbell_watched: bool,
     counts: RingCounts,
-    /// Disk reads that the kernel has not completed.
+    /// Completed, and not handed out yet.
+    landed: VecDeque<Completion>,
+    /// Disk reads that the kernel has not completed, and those that it was not given yet.
     reads: u64,
+    kept_back: VecDeque<squeue::Entry>,
+    /// These and the landed ones.
+    reads_wanted: u64,
+    bunches: Bunches,
     window: PollWindow,
     /// Errors that the next enters answer, for tests.
     #[cfg(test)]
@@ -75,9 +84,9 @@ pub struct RingCounts {
     pub overflows: u64,
 }
 
-/// Completions taken in one turn. A disk may report twenty reads at once: the replies to the first leave, and their client sends its
+/// Completions handed out in one turn. A disk may report twenty reads at once: the replies to the first leave, and their client sends its
 /// next requests, while the rest are worked on; else client, server and disk would take turns at being idle.
-const COLLECTED: usize = 8;
+const HANDED_OUT: usize = 8;
 
 /// Completions that belong to no operation; tokens never have the top bit.
 const CANCEL: u64 = 1 << 63;
@@ -97,7 +106,11 @@ impl Uring {
             doorbell,
             doorbell_watched: false,
             counts: RingCounts::default(),
+            landed: VecDeque::new(),
             reads: 0,
+            kept_back: VecDeque::new(),
+            reads_wanted: 0,
+            bunches: Bunches::default(),
             window: PollWindow::default(),
             #[cfg(test)]
             enter_errors: VecDeque::new(),
@@ -230,8 +243,10 @@ impl Uring {
         None
     }
 
-    fn collect(&mut self, operations: &mut Operations, completions: &mut Vec<Completion>) {
-        for entry in self.ring.completion().take(COLLECTED) {
+    /// Takes what the kernel has completed.
+    fn land(&mut self, operations: &mut Operations) {
+        let mut reads = 0;
+        for entry in self.ring.completion() {
             self.counts.completed += 1;
             match entry.user_data() {
                 // How a cancel went says nothing about its target, whose own completion comes.
@@ -240,14 +255,41 @@ impl Uring {
                 DOORBELL => self.doorbell_watched = cqueue::more(entry.flags()),
                 bits => {
                     let token = Token::from_bits(bits);
-                    self.reads -= u64::from(matches!(operations.request(token), Request::Read { .. }));
-                    completions.push(Completion { token, result: entry.result() });
+                    reads += u64::from(is_read(operations.request(token)));
+                    self.landed.push_back(Completion { token, result: entry.result() });
                 }
             }
+        }
+        if reads > 0 {
+            self.bunches.reported(reads, self.reads);
+            self.reads -= reads;
+        }
+    }
+
+    /// Queues the reads that the disk may have now; false: none.
+    fn give_reads(&mut self) -> bool {
+        let before = self.reads;
+        while self.reads < self.bunches.allowed(self.reads_wanted)
+            && let Some(entry) = self.kept_back.pop_front()
+        {
+            self.reads += 1;
+            self.queue(entry);
+        }
+        self.reads > before
+    }
+
+    fn hand_out(&mut self, operations: &mut Operations, completions: &mut Vec<Completion>) {
+        for completion in self.landed.drain(..self.landed.len().min(HANDED_OUT)) {
+            self.reads_wanted -= u64::from(is_read(operations.request(completion.token)));
+            completions.push(completion);
         }
         completions.append(&mut self.failed);
         self.flusher.collect(completions);
     }
+}
+
+fn is_read(request: &Request) -> bool {
+    matches!(request, Request::Read { .. })
 }
 
 impl Backend for Uring {
@@ -282,12 +324,14 @@ impl Backend for Uring {
                 let descriptor = types::Fd(bell.as_raw_fd());
                 opcode::PollAdd::new(descriptor, libc::POLLIN as u32).build()
             }),
-            request => {
-                self.reads += u64::from(matches!(request, Request::Read { .. }));
-                Ok(encode::entry(request))
-            }
+            _ => Ok(encode::entry(request)),
         };
         match entry {
+            Ok(entry) if is_read(request) => {
+                self.reads_wanted += 1;
+                self.kept_back.push_back(entry.user_data(token.bits()));
+                self.give_reads();
+            }
             Ok(entry) => self.queue(entry.user_data(token.bits())),
             Err(error) => {
                 let result = -error.raw_os_error().unwrap_or(libc::EIO);
@@ -302,9 +346,13 @@ impl Backend for Uring {
 
     fn turn(&mut self, wait: Wait, operations: &mut Operations, completions: &mut Vec<Completion>) -> Turn {
         self.watch_doorbell();
-        let wait = if self.failed.is_empty() { wait } else { Wait::No };
+        let wait = if self.failed.is_empty() && self.landed.is_empty() { wait } else { Wait::No };
         self.enter(wait);
-        self.collect(operations, completions);
+        self.land(operations);
+        if self.give_reads() {
+            self.enter(Wait::No);
+        }
+        self.hand_out(operations, completions);
         Turn::Done
     }
 

@@ -1,4 +1,9 @@
 //! The rows of the serving table that read or flush, on one stand: to compare a fresh store with a worn one.
+//!
+//! The table's volume is filled from front to back before it is measured, so here too. What the random overwrite left is read first,
+//! and shown without a bar: a log has the neighbours of such a volume far apart, and a stream of it costs a read for each piece.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
@@ -12,18 +17,26 @@ pub const SMALL_MIB: u64 = 64;
 const WARM_MIB: u64 = 256;
 const WINDOWS: u64 = 3;
 
-/// The names of rows as `case` has them, and the least share of its fresh figure that each keeps.
-const KEPT: &[(&str, f64)] = &[
-    ("read-cached", 0.9),
-    ("sequential-read", 0.9),
-    ("write-flush-1", 0.8),
-    ("write-flush-8", 0.8),
-    ("write-flush-8-volumes", 0.8),
-    ("read-cold", 0.9),
+/// A row by its name in `case`, and the least share of its fresh figure that it keeps.
+type Kept = (&'static str, Limit);
+
+pub const TABLE: &[Kept] = &[
+    ("read-cached", Limit::AtLeast(0.9)),
+    ("sequential-read", Limit::AtLeast(0.9)),
+    ("write-flush-1", Limit::AtLeast(0.8)),
+    ("write-flush-8", Limit::AtLeast(0.8)),
+    ("write-flush-8-volumes", Limit::AtLeast(0.8)),
+    ("read-cold", Limit::AtLeast(0.9)),
 ];
 
-/// Requests per second, several windows for each row of `KEPT`. Volume 0 is the big one, of so many bytes; the small ones come next.
-pub fn measure(stand: &mut Stand, volume_bytes: u64, scale: Scale) -> Result<Vec<Vec<f64>>> {
+/// Of the volume as random overwrites left it.
+pub const SCATTERED: &[Kept] =
+    &[("read-cached", Limit::None), ("sequential-read", Limit::None), ("read-cold", Limit::None)];
+
+/// Requests per second by the name of the row, several windows for each. Volume 0 is the big one, of so many bytes; the small ones come next.
+pub type Rates = BTreeMap<&'static str, Vec<f64>>;
+
+pub fn measure(stand: &mut Stand, rows: &[Kept], volume_bytes: u64, scale: Scale) -> Result<Rates> {
     let mut settings = vec![
         ("SECONDS".to_owned(), scale.of(3, 1).to_string()),
         ("SIZE".to_owned(), volume_bytes.to_string()),
@@ -32,8 +45,8 @@ pub fn measure(stand: &mut Stand, volume_bytes: u64, scale: Scale) -> Result<Vec
     ];
     settings.extend((0..SMALL_VOLUMES).map(|n| (format!("URI{n}"), stand.uri(n + 1))));
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    let mut rows = Vec::new();
-    for (name, _) in KEPT {
+    let mut measured = Rates::new();
+    for (name, _) in rows {
         let case = CASES.iter().find(|case| case.name == *name).expect("a row of the serving table");
         let mut rates = Vec::new();
         for _ in 0..WINDOWS {
@@ -45,22 +58,22 @@ pub fn measure(stand: &mut Stand, volume_bytes: u64, scale: Scale) -> Result<Vec
             let seen = stand.fio(case.workload, &settings)?;
             rates.push(seen.requests as f64 / seen.seconds);
         }
-        rows.push(rates);
+        measured.insert(name, rates);
     }
-    Ok(rows)
+    Ok(measured)
 }
 
-pub fn rows(fresh: &[Vec<f64>], worn: &[Vec<f64>]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for (n, (name, least)) in KEPT.iter().enumerate() {
+pub fn compare(fresh: &Rates, worn: &Rates, rows: &[Kept], which: &str) -> Vec<Row> {
+    let mut compared = Vec::new();
+    for (name, limit) in rows {
         let title = CASES.iter().find(|case| case.name == *name).map_or(*name, |case| case.title);
-        rows.push(Row::new(
-            format!("{title} ({name}), against the fresh store"),
-            quantile(&worn[n], 0.5) / quantile(&fresh[n], 0.5),
+        compared.push(Row::new(
+            format!("{title} ({name}), {which}, against the fresh store"),
+            quantile(&worn[name], 0.5) / quantile(&fresh[name], 0.5),
             "×",
-            Limit::AtLeast(*least),
-            format!("now {}; fresh {}", spread(&worn[n], "/s"), spread(&fresh[n], "/s")),
+            *limit,
+            format!("now {}; fresh {}", spread(&worn[name], "/s"), spread(&fresh[name], "/s")),
         ));
     }
-    rows
+    compared
 }

@@ -27,7 +27,7 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
     volumes.resize(1 + SMALL_VOLUMES as usize, SMALL_MIB);
     let mut stand = Stand::with_volumes(&folder.join("steady"), store_mib, &volumes)?;
     (0..).zip(&volumes).try_for_each(|(n, mib)| stand.prefill_one(n, *mib))?;
-    let fresh = serving::measure(&mut stand, volume_mib * MIB, scale)?;
+    let fresh = serving::measure(&mut stand, serving::TABLE, volume_mib * MIB, scale)?;
 
     let size = ("SIZE", (volume_mib * MIB).to_string());
     for n in 0..10 {
@@ -47,7 +47,9 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
     let written = (device.traffic()?.written - before.written) as f64 / settled.bytes as f64;
     let by_second = seconds_log::take(&log)?;
     let mean = by_second.iter().sum::<f64>() / by_second.len() as f64;
-    let worn = serving::measure(&mut stand, volume_mib * MIB, scale)?;
+    let scattered = serving::measure(&mut stand, serving::SCATTERED, volume_mib * MIB, scale)?;
+    (0..).zip(&volumes).try_for_each(|(n, mib)| stand.prefill_one(n, *mib))?;
+    let worn = serving::measure(&mut stand, serving::TABLE, volume_mib * MIB, scale)?;
     let check = stand.ask("POST", "/v1/check", &json!({ "data": false }))?;
     anyhow::ensure!(check["sound"] == true, "the store is not sound afterwards: {check}");
     drop(stand);
@@ -76,7 +78,8 @@ pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
             spread(&by_second, "/s"),
         ),
     ];
-    rows.extend(serving::rows(&fresh, &worn));
+    rows.extend(serving::compare(&fresh, &worn, serving::TABLE, "filled again"));
+    rows.extend(serving::compare(&fresh, &scattered, serving::SCATTERED, "as the overwrite left the volume"));
     Ok(rows)
 }
 

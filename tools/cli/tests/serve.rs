@@ -24,6 +24,15 @@ fn serve_names_each_volume_with_its_address_and_then_is_ready() {
 }
 
 #[test]
+fn a_server_with_a_floor_of_memory_takes_no_huge_pages() {
+    let mut shop = Shop::new();
+    shop.serve(&[]);
+    let pid = shop.server.as_ref().expect("it runs").id();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    assert!(status.contains("THP_enabled:\t0\n"), "{status}");
+}
+
+#[test]
 fn a_second_server_is_refused_and_told_who_has_the_store() {
     let mut shop = Shop::new();
     shop.serve(&[]);

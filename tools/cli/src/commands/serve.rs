@@ -96,11 +96,23 @@ enum Memory {
     Default,
 }
 
+impl Memory {
+    /// The allocator asks for huge pages, and one small block alive keeps 2 MiB of them: more than the floor has to spare.
+    fn prepare(self) {
+        if let Memory::Floor = self
+            && let Err(error) = rustix::thread::disable_transparent_huge_pages(true)
+        {
+            tracing::warn!("huge pages stay on, so memory may grow past 256 MiB: {error}");
+        }
+    }
+}
+
 impl Serve {
     pub fn run(&self, common: &Common) -> Result<ExitCode, Trouble> {
         let path = common.store()?;
         let named = |trouble: Trouble| trouble.doing(format!("serving {}", path.display()));
         let options = self.options(common, &path).map_err(named)?;
+        self.memory.prepare();
         let mut runtime = reach::runtime(match self.io {
             Backend::Auto => BackendChoice::Auto,
             Backend::Uring => BackendChoice::Uring,
