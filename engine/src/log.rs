@@ -314,6 +314,11 @@ impl Log {
         self.shared.state.borrow().next_segment
     }
 
+    /// When the newest sync ended.
+    pub(crate) fn synced_ns(&self) -> u64 {
+        self.shared.state.borrow().synced_ns
+    }
+
     /// Copies payload out of the arena if it is still there.
     pub(crate) fn read_resident(&self, position: u64, into: &mut [u8]) -> bool {
         let state = self.shared.state.borrow();

@@ -45,6 +45,7 @@ mod remains;
 mod superblock;
 mod usage;
 mod verbs;
+mod zeroing;
 
 pub use create::{CreateOptions, STORE_BYTES_MIN};
 pub use damage::Damage;

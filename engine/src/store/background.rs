@@ -5,9 +5,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use treering_io::{Buffer, Durability, Task, WriteBuffer};
+use treering_io::Task;
 
-use crate::disk::BLOCK;
 use crate::map::NODE_MEMORY_BYTES;
 use crate::store::{Core, Store};
 use crate::versions::pace::{self, Pace};
@@ -17,9 +16,6 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// How often expiry is looked at.
 const EXPIRY_TICK: Duration = Duration::from_secs(1);
-
-/// Zeros written at once.
-const ZERO_BYTES: u64 = 1 << 20;
 
 pub(crate) fn start(core: &Rc<Core>) -> Vec<Task<()>> {
     let io = core.disk.io();
@@ -121,39 +117,6 @@ impl Core {
         let rest = pace::rest(self.limits.sweep_rest, counts.free, counts.total);
         pace.slice_ended(Duration::from_nanos(now.saturating_sub(began)), rest, now);
         io.yield_now().await;
-    }
-
-    /// A write into blocks that were written before is what a disk makes durable fastest. While clients flush, the slots that
-    /// come next are zero-written ahead of the log.
-    async fn keep_zeroed_ahead(&self) {
-        let mut syncs = 0;
-        loop {
-            self.disk.io().sleep(TICK).await;
-            if self.health.check().is_err() {
-                return;
-            }
-            let now = self.log.figures().syncs;
-            let flushing = now > syncs + 1;
-            syncs = now;
-            let Some(slot) = self.segments.unwritten_free(self.limits.zeroed_slots).filter(|_| flushing) else {
-                continue;
-            };
-            if !self.segments.reserve_slot(slot) {
-                continue;
-            }
-            let steps = self.disk.geometry().slot_bytes().div_ceil(ZERO_BYTES);
-            let zeros = Rc::new(Buffer::zeroed(ZERO_BYTES.min(self.disk.geometry().slot_bytes()) as usize));
-            let mut whole = true;
-            for step in 0..steps {
-                let offset = self.disk.geometry().offset(slot, (step * (ZERO_BYTES / BLOCK)) as u32);
-                let buffers = vec![WriteBuffer::Counted(Rc::clone(&zeros))];
-                whole &= self.disk.write_bytes(offset, buffers, Durability::Volatile).await.is_ok();
-            }
-            if whole {
-                self.segments.mark_written(slot);
-            }
-            self.segments.unreserve(slot);
-        }
     }
 
     /// Records attest what was durable before them. When no record comes any more, the superblock does, so that damage of

@@ -26,7 +26,8 @@ impl Bunches {
     /// before, or were given while it worked.
     pub(super) fn reported(&mut self, ended: u64, given: u64) {
         if given >= FEW {
-            self.seen = if ended * 2 >= given { (self.seen + ended).min(SURE) } else { self.seen.saturating_sub(ended) };
+            self.seen =
+                if ended * 2 >= given { (self.seen + ended).min(SURE) } else { self.seen.saturating_sub(ended) };
         }
     }
 
