@@ -7,6 +7,7 @@ mod doctor;
 mod fork;
 mod init;
 mod ls;
+mod man;
 mod names;
 mod reset;
 mod rm;
@@ -123,6 +124,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// A quick measurement through NBD
     Bench(bench::Bench),
+    /// Write the manual pages of all commands
+    Man(man::Man),
     /// The version of this program
     Version(version::Version),
 }
@@ -144,6 +147,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         Command::Demo(command) => command.run(common),
         Command::Doctor(command) => command.run(common),
         Command::Bench(command) => command.run(common),
+        Command::Man(command) => command.run(common),
         Command::Version(command) => command.run(common),
     }
 }

@@ -24,6 +24,8 @@ fn maps_that_are_lost_come_back_from_the_log() {
     client.disconnect().expect("it is ours");
     let served = shop.run(&["store", "check", "--repair"]);
     assert_eq!(served.code, 5, "{}", served.err);
+    let way_out = format!("\nfix: kill {}  ", shop.server.as_ref().expect("it runs").id());
+    assert!(served.err.contains(&way_out), "{}", served.err);
     assert_eq!(shop.stop(), 0);
     assert_eq!(shop.run(&["store", "check", "--repair"]).good(), "nothing needs a repair\n");
 

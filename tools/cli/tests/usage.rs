@@ -33,6 +33,7 @@ fn help_teaches_with_examples_and_exit_codes() {
         &["status", "--help"],
         &["doctor", "--help"],
         &["bench", "--help"],
+        &["man", "--help"],
     ] {
         let help = run(command).good();
         assert!(help.contains("Example"), "{command:?}: {help}");
@@ -100,4 +101,20 @@ fn the_doctor_has_a_line_for_each_thing_and_a_fix_for_each_that_is_not_well() {
     }
     let failing = lines.iter().any(|line| line["verdict"] == "fail");
     assert_eq!(report.code, i32::from(failing));
+}
+
+#[test]
+fn each_command_has_a_manual_page_and_those_of_history_show_a_session() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let said = run(&["man", folder.path().to_str().expect("plain")]).good();
+    let page = |name: &str| std::fs::read_to_string(folder.path().join(format!("{name}.1"))).expect(name);
+    assert!(said.ends_with(&format!(" pages in {}\n", folder.path().display())), "{said}");
+    assert!(page("treering").contains("treering\\-snapshot(1)"));
+    for name in
+        ["snapshot-create", "snapshot-prune", "fork", "reset", "store-df", "store-check", "store-grow", "store-scrub"]
+    {
+        let page = page(&format!("treering-{name}"));
+        let command = format!("$ treering {}", name.replacen('-', " ", 1));
+        assert!(page.contains(".SH SESSION\n.nf\n") && page.contains(&command), "{name}: {page}");
+    }
 }

@@ -4,7 +4,7 @@ use crate::commands::Common;
 use crate::reach::{Reach, reach, with_unserved};
 use std::path::Path;
 use std::process::ExitCode;
-use treering_nbd_server::control::api::{Damaged, RepairResult};
+use treering_nbd_server::control::api::{Damaged, RepairResult, StatusReport};
 use treering_nbd_server::control::{Kind, Trouble, verbs};
 
 pub fn run(path: Option<&Path>, dry_run: bool, common: &Common) -> Result<ExitCode, Trouble> {
@@ -17,9 +17,11 @@ pub fn run(path: Option<&Path>, dry_run: bool, common: &Common) -> Result<ExitCo
 
 fn repair(path: Option<&Path>, dry_run: bool, common: &Common) -> Result<RepairResult, Trouble> {
     match reach(common, path)? {
-        Reach::Served(_) => {
+        Reach::Served(client) => {
+            let server = client.get::<StatusReport>("/v1/status")?.pid;
             Err(Trouble::new(Kind::Busy, "the store is served, and is repaired only when nobody has it open")
-                .fix("treering stop     then repair it, then serve it again"))
+                .evidence(format!("held by  treering, pid {server}"))
+                .fix(format!("kill {server}     ends the server in good order; repair then, and serve again")))
         }
         Reach::Unserved(path) => {
             with_unserved(common, async |io, options| verbs::repair(io, &path, options, dry_run).await)
