@@ -74,6 +74,8 @@ pub enum Canary {
     ReserveForgetsCatalog,
     /// Writes use up what is kept for deleting.
     WritesTakeDeleteReserve,
+    /// A writer that was held is never told that space has come back.
+    HeldForGood,
 }
 
 #[cfg(feature = "canary")]

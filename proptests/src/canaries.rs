@@ -5,7 +5,7 @@ use treering_engine::canary::{self, Canary};
 
 use crate::life::How;
 use crate::scenario::Temper;
-use crate::{exhaustive, full, repairs, run, slices};
+use crate::{exhaustive, full, held, repairs, run, slices};
 
 /// Seeds tried before a canary counts as unnoticed.
 const SEEDS_MAX: u64 = 4_000;
@@ -48,6 +48,10 @@ fn birds() -> Vec<Bird> {
     };
     let full = |broken, rule| {
         let by = |seed, _: &How| run::guarded(|| full::one(seed))?;
+        Bird { by, ..bird(broken, rule, &How::default()) }
+    };
+    let held = |broken, rule| {
+        let by = |seed, _: &How| run::guarded(|| held::one(seed))?;
         Bird { by, ..bird(broken, rule, &How::default()) }
     };
     let history = How { history: true, ..sound.clone() };
@@ -108,6 +112,7 @@ fn birds() -> Vec<Bird> {
         },
         full(Canary::ReserveForgetsCatalog, "O8: what was accepted finds its pages"),
         full(Canary::WritesTakeDeleteReserve, "deleting works on a full store"),
+        held(Canary::HeldForGood, "who is held goes on when space has come back"),
     ]
 }
 

@@ -21,6 +21,7 @@ pub mod content;
 pub mod coverage;
 pub mod exhaustive;
 pub mod full;
+pub mod held;
 pub mod images;
 pub mod life;
 pub mod model;

@@ -64,6 +64,13 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         stores: u64,
     },
+    /// Full stores that hold their writers
+    Held {
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        #[arg(long, default_value_t = 30)]
+        stores: u64,
+    },
     /// Deliberately broken engines: each must be rejected
     #[cfg(feature = "canary")]
     Canaries {
@@ -94,6 +101,7 @@ fn main() -> ExitCode {
         Command::Images { first, mutations } => treering_proptests::images::run(first, mutations),
         Command::Repairs { first, seeds } => treering_proptests::repairs::run(first, seeds),
         Command::Full { first, stores } => treering_proptests::full::all(first, stores),
+        Command::Held { first, stores } => treering_proptests::held::all(first, stores),
         #[cfg(feature = "canary")]
         Command::Canaries { only } => treering_proptests::canaries::all(&only),
         Command::One { seed, trace, ops } => run::seeds(&Seeds {

@@ -160,7 +160,7 @@ fn unit() -> Result<Counts> {
 
 fn simulate() -> Result<Counts> {
     let mut counts = counted(sim::seeds_from(0, sim::SEEDS_IN_CI))?;
-    for word in ["exhaustive", "images", "slices", "repairs", "full"] {
+    for word in ["exhaustive", "images", "slices", "repairs", "full", "held"] {
         counts += counted(sim::simulator(&[word.into()]))?;
     }
     Ok(counts)

@@ -240,6 +240,7 @@ impl Room {
             }
             match left {
                 Some(left) => drop(io.timeout(left, progress).await),
+                None if canary::is(Canary::HeldForGood) => std::future::pending().await,
                 None => progress.await,
             }
         }
