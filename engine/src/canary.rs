@@ -48,6 +48,10 @@ pub enum Canary {
     RepairIgnoresCut,
     /// A repair makes a version's pages as young as a head's.
     RepairBornLate,
+    /// A repair without a checkpoint takes the oldest catalog for the newest.
+    CatalogOfAnyTime,
+    /// A repair without a checkpoint believes that a slot still holds what its header says.
+    HeadersBelieved,
     /// The dots of one snapshot are cut one after another.
     CutPerVolume,
     /// A container is freed when one of its pieces is dead.

@@ -121,6 +121,8 @@ pub enum StoreError {
     Damaged(Box<Damage>),
     #[error("no checkpoint of the store can be read: {0}")]
     NoCheckpoint(String),
+    #[error("the store cannot be repaired: {0}")]
+    BeyondRepair(String),
     #[error(
         "writes that were acknowledged before the server died are missing: its shared memory at {arena} {why}; the host \
          has not restarted since, so they should be there",
@@ -156,6 +158,7 @@ impl StoreError {
             self,
             StoreError::Damaged(_)
                 | StoreError::NoCheckpoint(_)
+                | StoreError::BeyondRepair(_)
                 | StoreError::Page(_)
                 | StoreError::AcknowledgedWritesMissing { .. }
         )

@@ -1,8 +1,9 @@
 //! Repair of a store that nobody serves: what metadata lost is taken from where it is said a second time.
 //!
 //! The lowest rung that suffices: the catalog from its second tree, or the other way round; the liveness of segments from the
-//! maps; parts of maps from the log, which says of each write to which line and block it went; and a log that is damaged above
-//! the checkpoint is cut there. First everything is found out, and the report says it; then, unless it is only asked for, it is
+//! maps; parts of maps from the log, which says of each write to which line and block it went; a log that is damaged above
+//! the checkpoint is cut there; and where no checkpoint can be read, what it would have said is put together from pages and slots
+//! (`store/salvage.rs`). First everything is found out, and the report says it; then, unless it is only asked for, it is
 //! written, at the checkpoint that the store stands on, and the log above it is folded as ever.
 //!
 //! What takes the place of a lost page is new, and belongs to its version alone; nothing else of any map changes, so that what
@@ -56,7 +57,14 @@ impl Store {
         if let Some(why) = &begun.report.older_checkpoint {
             report.actions.push(format!("the older checkpoint is used: {why}"));
         }
-        let plan = survey::survey(&begun.core, &mut report).await?;
+        if let Some(salvage) = &begun.salvage {
+            report.actions.push(salvage.action.clone());
+            if let Some(what) = &salvage.doubt {
+                let doubt = |name| Damaged { name, bytes: None, what: what.clone() };
+                report.doubtful.extend(heirs::names(&begun.core).into_iter().map(doubt));
+            }
+        }
+        let plan = survey::survey(&begun.core, begun.salvage.as_ref(), &mut report).await?;
         if dry_run {
             return Ok(report);
         }

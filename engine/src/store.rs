@@ -33,6 +33,7 @@ use crate::volume::Ahead;
 
 mod background;
 mod checkpoint;
+mod containers;
 mod create;
 mod damage;
 mod geometry;
@@ -42,11 +43,13 @@ mod holds;
 mod load;
 mod open;
 mod remains;
+mod salvage;
 mod superblock;
 mod usage;
 mod verbs;
 mod zeroing;
 
+pub(crate) use containers::{directory, lies_at};
 pub use create::{CreateOptions, STORE_BYTES_MIN};
 pub use damage::Damage;
 pub use grow::Grown;
@@ -56,6 +59,7 @@ use holds::Holds;
 pub(crate) use load::understand;
 pub use open::{OpenOptions, RecoveryReport};
 pub(crate) use open::{begin, go_on};
+pub(crate) use salvage::Salvage;
 use superblock::SuperblockCell;
 pub use usage::Usage;
 

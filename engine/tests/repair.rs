@@ -1,7 +1,9 @@
 //! Repairs of chosen damage; `treering-sim repairs` does it at random, against everything that was there.
 
-use treering_engine::{Damaged, NewSnapshot, RepairReport, SnapshotRef, Store, Volume, Zeroing};
+use treering_engine::{Damaged, NewSnapshot, RepairReport, SnapshotRef, Store, StoreError, Volume, Zeroing};
 use treering_format::node::{Node, TreeKind};
+use treering_format::superblock::Superblock;
+use treering_format::units::LogAddress;
 use treering_io::sim::Host;
 
 mod support;
@@ -35,6 +37,16 @@ fn prepared() -> Vec<u8> {
         store.close().await.expect("a clean end");
     });
     host.disk_image(&path())
+}
+
+/// Ruins all checkpoints, and says where the fold was at the newest.
+fn without_checkpoints(image: &mut [u8]) -> LogAddress {
+    let superblocks = image[..32 * BLOCK].chunks(BLOCK).filter_map(|block| Superblock::decode(block).ok());
+    let checkpoints = superblocks.max_by_key(|superblock| superblock.generation).expect("one is whole").checkpoints;
+    for checkpoint in checkpoints.iter().filter(|checkpoint| !checkpoint.is_absent()) {
+        image[checkpoint.blob_page.0 as usize * BLOCK + 50] ^= 1;
+    }
+    checkpoints[0].fold
 }
 
 /// Ruins the pages that `choose` picks by tree and level.
@@ -269,4 +281,102 @@ fn compressed_data_that_lives_is_not_certain_at_each_of_its_blocks() {
     let trimmed =
         |doubt: &Damaged| doubt.bytes.is_some_and(|(from, to)| from <= BLOCK as u64 && BLOCK as u64 * 2 <= to);
     assert!(report.doubtful.iter().any(trimmed), "{report:?}");
+}
+
+#[test]
+fn without_a_checkpoint_the_catalog_is_found_among_the_pages() {
+    let mut image = prepared();
+    without_checkpoints(&mut image);
+    let host = host(64 * MIB);
+    host.set_disk_image(&path(), image.clone());
+    life(&host, async |io| {
+        let error = Store::open(&io, &path(), &options()).await.map(drop).expect_err("no checkpoint is whole");
+        assert!(matches!(error, StoreError::NoCheckpoint(_)), "{error}");
+    });
+    let planned = repair(&host, true);
+    assert!(host.disk_image(&path()) == image, "a dry run changes nothing");
+    let report = repair(&host, false);
+    assert_eq!(report, planned);
+    assert_eq!((report.lost.len(), report.doubtful.len()), (0, 0), "{report:?}");
+    assert!(report.actions[0].contains("the catalog is found in page"), "{report:?}");
+    reads_as_before(&host);
+    assert_eq!(repair(&host, false), RepairReport::default(), "nothing is left to be done");
+}
+
+#[test]
+fn without_checkpoint_leaves_and_liveness_all_comes_from_the_log() {
+    let mut image = prepared();
+    without_checkpoints(&mut image);
+    let host = ruined(image, |kind, level| kind == TreeKind::Liveness || kind == TreeKind::Map && level == 0);
+    let report = repair(&host, false);
+    assert_eq!((report.lost.len(), report.doubtful.len()), (0, 0), "{report:?}");
+    reads_as_before(&host);
+}
+
+#[test]
+fn without_the_newest_catalog_the_one_before_and_the_log_say_the_same() {
+    let mut image = prepared();
+    let fold = without_checkpoints(&mut image);
+    for at in (MIB as usize..image.len()).step_by(BLOCK) {
+        let newest = Node::decode(&image[at..at + BLOCK]).is_ok_and(|node| {
+            let header = node.header();
+            header.kind == TreeKind::Catalog && header.birth == fold
+        });
+        // Nothing is left that says what it was.
+        image[at..at + BLOCK / 8].iter_mut().filter(|_| newest).for_each(|byte| *byte = 0);
+    }
+    let host = host(64 * MIB);
+    host.set_disk_image(&path(), image);
+    let report = repair(&host, false);
+    assert_eq!((report.lost.len(), report.doubtful.len()), (0, 0), "{report:?}");
+    reads_as_before(&host);
+}
+
+/// Found by seed 6779 of `treering-sim repairs`. Everything was deleted, and what was left of the catalog from before its end was taken
+/// for it: that cannot be told from part of a catalog that is lost.
+#[test]
+fn a_catalog_in_which_nothing_has_a_name_is_not_believed() {
+    let host = host(64 * MIB);
+    host.set_disk_image(&path(), prepared());
+    life(&host, async |io| {
+        let store = open(&io).await;
+        store.remove_dot("d").await.expect("it goes");
+        store.checkpoint().await.expect("it is written");
+        store.checkpoint().await.expect("it is written");
+        store.close().await.expect("a clean end");
+    });
+    let mut image = host.disk_image(&path());
+    without_checkpoints(&mut image);
+    host.set_disk_image(&path(), image.clone());
+    for dry_run in [true, false] {
+        life(&host, async |io| {
+            let refused = Store::repair(&io, &path(), &options(), dry_run).await;
+            assert!(matches!(refused, Err(StoreError::BeyondRepair(_))), "{refused:?}");
+        });
+    }
+    assert!(host.disk_image(&path()) == image, "a repair that is refused changes nothing");
+}
+
+/// Where it is not known what lives, nothing else tells of a block whose record is gone.
+#[test]
+fn a_record_that_cannot_be_read_leaves_doubt_where_it_is_not_known_what_lives() {
+    let host = ruined_head(
+        async |_, v| {
+            for block in [0, 9, 3] {
+                v.write(block * BLOCK as u64, &content(1, block), true).await.expect("there is room");
+            }
+        },
+        &content(1, 9),
+    );
+    for checkpoints in [true, false] {
+        let mut image = host.disk_image(&path());
+        if !checkpoints {
+            without_checkpoints(&mut image);
+        }
+        let host = ruined(image, |kind, _| kind == TreeKind::Liveness);
+        let report = repair(&host, false);
+        let gone =
+            |doubt: &Damaged| doubt.bytes.is_some_and(|(from, to)| from <= 9 * BLOCK as u64 && BLOCK as u64 * 10 <= to);
+        assert!(report.doubtful.iter().any(gone), "{report:?}");
+    }
 }

@@ -103,6 +103,11 @@ fn birds() -> Vec<Bird> {
         bird(Canary::ThinnedNotFlagged, "a thinned version says that it is", &history),
         repaired(Canary::RepairIgnoresCut, "a repaired version shows nothing newer than its cut"),
         repaired(Canary::RepairBornLate, "a version's pages are not younger than its cut"),
+        repaired(Canary::CatalogOfAnyTime, "without a checkpoint the newest catalog counts, and the log above it"),
+        repaired(
+            Canary::HeadersBelieved,
+            "without a checkpoint the bytes tell whether a slot holds what its header says",
+        ),
         Bird {
             name: "LyingSync",
             broken: None,

@@ -1,18 +1,22 @@
-//! Repairs: a store with a history loses pages of its maps, of the liveness of segments, or of one tree of the catalog. After a
-//! repair every byte reads as it would have without the damage, but for those that the report names; and a check is clean.
+//! Repairs: a store with a history loses pages of its maps, of the liveness of segments, or of one tree of the catalog, and
+//! sometimes both its checkpoints. After a repair every byte reads as it would have without the damage, but for those that the
+//! report names; and a check is clean.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use treering_engine::{Damaged, Limits, OpenOptions, RepairReport, SnapshotRef, Store, Volume};
+use treering_format::catalog::CatalogKey;
+use treering_format::checkpoint::Checkpoint;
 use treering_format::node::{Node, TreeKind};
-use treering_format::superblock::DATA_START;
+use treering_format::superblock::{CheckpointRef, DATA_START};
+use treering_format::units::LogAddress;
 use treering_io::Io;
 use treering_io::sim::Host;
 
 use crate::content::{self, BLOCK};
-use crate::life::{self, STORE};
+use crate::life::{self, STORE, newest_superblock};
 use crate::random::Random;
 use crate::run;
 use crate::scenario::Scenario;
@@ -20,6 +24,11 @@ use crate::world::Broken;
 
 /// Virtual time in which opening, repair or reading must end.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// How often no checkpoint is left.
+const BOTH_PERCENT: u64 = 30;
+/// How often, of those, the catalog of the newest is not left either.
+const NEWEST_PERCENT: u64 = 25;
 
 /// Content of every block, by the name of its volume or snapshot.
 type Content = BTreeMap<(String, u64), Result<Vec<u8>, String>>;
@@ -80,11 +89,17 @@ fn repaired(seed: u64, counts: &mut Counts) -> Result<(), Broken> {
     };
     let (_, image) = life::left_behind_as(seed, |scenario| shape(scenario, &mut random))?;
     let expected = on(seed, image.clone(), async |io| read(&io).await)?.1?;
-    let mut damaged = image;
-    let what = damage(&mut damaged, &mut random);
+    let mut damaged = image.clone();
+    let (what, newest_is_gone) = damage(&mut damaged, &mut random);
+    let may_refuse = names_nothing(&image, newest_is_gone);
     let planned = on(seed, damaged.clone(), async |io| repair(&io, true).await)?;
     if planned.0 != damaged {
         return Err(format!("{what}: a dry run changed the store"));
+    }
+    if may_refuse && planned.1.is_err() {
+        let (image, done) = on(seed, damaged.clone(), async |io| repair(&io, false).await)?;
+        let refused = done.is_err() && image == damaged;
+        return refused.then_some(()).ok_or(format!("{what}: a dry run is refused, and the repair says {done:?}"));
     }
     let planned = planned.1.map_err(|why| format!("{what}: {why}"))?;
     let (image, done) = on(seed, damaged, async |io| repair(&io, false).await)?;
@@ -126,6 +141,28 @@ fn compare(expected: &Content, found: &Content, report: &RepairReport, counts: &
         return Err(format!("{} blocks were there, {} are now", expected.len(), found.len()));
     }
     Ok(())
+}
+
+/// Whether no checkpoint's catalog names anything, or only the newest one's: what is left of such a one cannot be told from a
+/// part of one that is lost.
+fn names_nothing(image: &[u8], only_older: bool) -> bool {
+    let block = BLOCK as usize;
+    let names = |checkpoint: &CheckpointRef| {
+        let blob = &image[checkpoint.blob_page.0 as usize * block..][..checkpoint.blob_bytes as usize];
+        let mut next = Checkpoint::decode(blob).ok()?.header.catalog_root;
+        while let Some(root) = next {
+            let node = Node::decode(&image[root.page.0 as usize * block..][..block]).ok()?;
+            next = (root.level > 0).then(|| node.child(0));
+            // Dots come first.
+            if root.level == 0 && matches!(CatalogKey::decode(node.key(0)), Ok(CatalogKey::Dot(_))) {
+                return Some(());
+            }
+        }
+        None
+    };
+    let checkpoints = newest_superblock(image).map(|superblock| superblock.checkpoints);
+    let left = checkpoints.into_iter().flatten().skip(usize::from(only_older));
+    left.filter(|checkpoint| !checkpoint.is_absent()).all(|checkpoint| names(&checkpoint).is_none())
 }
 
 /// Runs one process on a host with this disk; gives the disk that it leaves, too.
@@ -192,8 +229,9 @@ async fn blocks_of(volume: &Volume, name: String, content: &mut Content) {
     }
 }
 
-/// Ruins a few pages of trees; of the catalog, one tree alone.
-fn damage(image: &mut [u8], random: &mut Random) -> String {
+/// Ruins a few pages of trees; of the catalog, one tree alone. And perhaps all checkpoints, and with them the newest catalog:
+/// says whether.
+fn damage(image: &mut [u8], random: &mut Random) -> (String, bool) {
     let block = BLOCK as usize;
     // A disk that grew may end within a block.
     let pages: Vec<(usize, TreeKind, u8)> = (DATA_START as usize..image.len() / block * block)
@@ -215,5 +253,32 @@ fn damage(image: &mut [u8], random: &mut Random) -> String {
         image[at + 64 + random.below(64) as usize] ^= 1 << random.below(8);
         what.push(format!("page {} of the {kind}, level {level}", at / block));
     }
-    what.join(", ")
+    let both = random.chance(BOTH_PERCENT);
+    let Some(checkpoints) = newest_superblock(image).map(|s| s.checkpoints).filter(|_| both) else {
+        return (what.join(", "), false);
+    };
+    let newest_is_gone = checkpoints[0].fold > checkpoints[1].fold && random.chance(NEWEST_PERCENT);
+    if newest_is_gone {
+        let newest: Vec<(usize, u8)> = catalog_born_at(image, checkpoints[0].fold);
+        let top = newest.iter().map(|(_, level)| *level).max();
+        let gone = newest.iter().filter(|(_, level)| Some(*level) == top || random.chance(50));
+        gone.for_each(|(at, _)| image[*at..*at + block].fill(0));
+        what.push("the newest catalog".into());
+    }
+    for checkpoint in checkpoints.into_iter().filter(|c| !c.is_absent()) {
+        image[checkpoint.blob_page.0 as usize * block + 64] ^= 1;
+        what.push(format!("checkpoint {}", checkpoint.sequence));
+    }
+    (what.join(", "), newest_is_gone)
+}
+
+/// Pages of the catalog, with their levels.
+fn catalog_born_at(image: &[u8], birth: LogAddress) -> Vec<(usize, u8)> {
+    let block = BLOCK as usize;
+    let page = |at: usize| {
+        let node = Node::decode(image.get(at..at + block)?).ok()?;
+        let header = node.header();
+        (header.kind == TreeKind::Catalog && header.birth == birth).then_some((at, header.level))
+    };
+    (DATA_START as usize..image.len()).step_by(block).filter_map(page).collect()
 }

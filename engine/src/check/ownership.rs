@@ -134,7 +134,7 @@ impl Ownership<'_> {
         data: bool,
     ) {
         self.report.extents += 1;
-        let Some((first, place, count)) = stored_run(root, extent) else { return };
+        let Some((first, place, count)) = stored_run(root.from, extent) else { return };
         let raw = extent.encoding() == Some(Encoding::Raw);
         // Pieces of one compressed extent are stored once.
         if !raw && !compressed.insert(first) {
@@ -186,17 +186,18 @@ impl Ownership<'_> {
 }
 
 /// Where the data of an extent is stored, the block that it begins at, and how many stored blocks; None if it has none that count.
-pub(crate) fn stored_run(root: &Root, extent: &Extent) -> Option<(LogAddress, u64, u32)> {
+/// What begins below `cursor` was given back.
+pub(crate) fn stored_run(cursor: u64, extent: &Extent) -> Option<(LogAddress, u64, u32)> {
     let Content::Data { address, encoding, offset, stored_blocks, .. } = &extent.content else { return None };
     let (first, place, count) = match encoding {
         Encoding::Raw => {
             // Blocks below the cursor of a sweep were judged one by one.
-            let gone = root.from.saturating_sub(extent.block.0).min(extent.count) as u32;
+            let gone = cursor.saturating_sub(extent.block.0).min(extent.count) as u32;
             (address.next(gone), extent.block.0 + u64::from(gone), extent.count as u32 - gone)
         }
         Encoding::Lz4 => (*address, extent.block.0.saturating_sub(u64::from(*offset)), u32::from(*stored_blocks)),
     };
-    (count > 0 && place >= root.from).then_some((first, place, count))
+    (count > 0 && place >= cursor).then_some((first, place, count))
 }
 
 /// The ranges of blocks of a map that hang below pages known to be unreadable, with those pages.

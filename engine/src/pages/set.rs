@@ -19,6 +19,12 @@ impl PageSet {
         new
     }
 
+    pub(crate) fn remove(&mut self, page: PageIndex) {
+        if let Some(word) = self.words.get_mut(&(page.0 / 64)) {
+            *word &= !(1 << (page.0 % 64));
+        }
+    }
+
     pub(crate) fn contains(&self, page: PageIndex) -> bool {
         self.words.get(&(page.0 / 64)).is_some_and(|word| word >> (page.0 % 64) & 1 == 1)
     }

@@ -23,7 +23,12 @@ struct Doubt {
     why: String,
 }
 
-/// Everything that can be opened, with name and size in bytes.
+/// Everything that can be opened, by name.
+pub(super) fn names(core: &Core) -> Vec<String> {
+    shown(&core.catalog.borrow()).into_iter().map(|(_, name, _)| name).collect()
+}
+
+/// With name and size in bytes.
 fn shown(catalog: &Catalog) -> Vec<(NodeId, String, u64)> {
     let mut found = Vec::new();
     for (dot, name, volume) in catalog.dots.iter().flat_map(|(dot, d)| d.volumes.iter().map(move |(n, v)| (dot, n, v)))

@@ -50,12 +50,13 @@ pub(super) struct Rebuilt {
     guessed: BTreeMap<u64, LogAddress>,
 }
 
+/// `lives`: whether anything shows a stored block; asked also whether it is known to be the newest of its place.
 pub(super) fn rebuild(
     evidence: &Evidence,
     path: &Path,
     base: &Base,
     lost: &Lost,
-    lives: &dyn Fn(LogAddress) -> bool,
+    lives: &dyn Fn(LogAddress, bool) -> bool,
 ) -> Rebuilt {
     let limit = path.first().map_or(LogAddress::NONE, |(_, limit)| *limit);
     let mut writes = Vec::new();
@@ -84,7 +85,7 @@ pub(super) fn rebuild(
 struct Building<'a> {
     layer: Layer,
     unsure: BTreeMap<u64, Vec<LogAddress>>,
-    lives: &'a dyn Fn(LogAddress) -> bool,
+    lives: &'a dyn Fn(LogAddress, bool) -> bool,
     lost: &'a Lost,
 }
 
@@ -107,7 +108,7 @@ impl Building<'_> {
         for block in from..to {
             let offset = (block - written.block) as u32;
             let stored = stored_at(extent.address, extent.encoding, offset);
-            let alive = (self.lives)(stored);
+            let alive = (self.lives)(stored, is_known);
             let place = match alive {
                 true => Place::Log { extent: Rc::clone(extent), offset, position: NOT_IN_ARENA },
                 // Something that is not known any more has hidden it.

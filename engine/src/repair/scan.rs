@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use treering_format::checkpoint::SlotState;
-use treering_format::container::{ContainerHeader, ContainerPiece};
+use treering_format::container::ContainerPiece;
 use treering_format::record::{Descriptor, Encoding, Record, RecordHeader};
 use treering_format::segment::{SegmentFooter, SegmentHeader};
 use treering_format::superblock::CheckpointRef;
@@ -17,7 +17,8 @@ use treering_format::units::{ContainerId, LineId, LogAddress, SegmentId, SlotInd
 
 use crate::disk::{BLOCK, Disk};
 use crate::overlay::SealedExtent;
-use crate::store::Core;
+use crate::segments::Table;
+use crate::store::{Core, directory, lies_at};
 
 /// Blocks read at once.
 const READ_BLOCKS: u32 = 256;
@@ -50,6 +51,8 @@ pub(super) struct Evidence {
     links: Vec<Link>,
     /// By line, in order of address.
     written: BTreeMap<LineId, Vec<Written>>,
+    /// Segments that have a slot, and of which records may be missing.
+    pub unread: u64,
 }
 
 impl Evidence {
@@ -57,11 +60,11 @@ impl Evidence {
     pub(super) async fn gather(
         core: &Core,
         fold: &CheckpointRef,
-        containers: &[(ContainerId, Vec<ContainerPiece>)],
+        containers: &[(ContainerId, ContainerPiece)],
         wanted: &dyn Fn(LineId, u64, u64) -> bool,
     ) -> Evidence {
         let (disk, store) = (&core.disk, core.superblock.current().store_id);
-        let mut headers = Vec::new();
+        let (mut headers, mut segments) = (Vec::new(), Vec::new());
         let mut written: Vec<(LogAddress, LineId, Written)> = Vec::new();
         for (index, slot) in core.segments.slots().into_iter().enumerate() {
             let slot_index = SlotIndex(index as u64);
@@ -71,7 +74,11 @@ impl Evidence {
                 SlotState::Pages | SlotState::Container(_) => None,
             };
             let Some(id) = id.filter(|id| *id <= fold.fold.segment()) else { continue };
-            for record in records_of(disk, store, id, slot_index).await {
+            let (records, ends) = records_of(disk, store, id, slot_index).await;
+            if matches!(slot.state, SlotState::Log(_)) {
+                segments.push((id, ends));
+            }
+            for record in records {
                 let header = record.header;
                 if header.sequence > fold.fold_sequence || header.address > fold.fold {
                     continue;
@@ -88,18 +95,42 @@ impl Evidence {
         for (_, line, w) in written.into_iter().filter(|(record, ..)| accepted.contains(record)) {
             by_line.entry(line).or_default().push(w);
         }
-        let survivors = containers.iter().flat_map(|(_, pieces)| pieces).flat_map(survivors_of);
+        let survivors = containers.iter().flat_map(|(_, piece)| survivors_of(piece));
         let survivors =
             survivors.filter(|(line, w)| w.address <= fold.fold && wanted(*line, w.block, w.block + w.count));
         survivors.for_each(|(line, w)| by_line.entry(line).or_default().push(w));
         by_line.values_mut().for_each(|list| list.sort_by_key(|w| w.address));
-        Evidence { links, written: by_line }
+        let unread = segments.iter().filter(|(id, ends)| !is_read(*id, *ends, &links, fold)).count() as u64;
+        Evidence { links, written: by_line, unread }
     }
 
     /// What is known to have been written to a line up to an address, in order.
     pub(super) fn of_line(&self, line: LineId, limit: LogAddress) -> &[Written] {
         let all = self.written.get(&line).map_or(&[][..], Vec::as_slice);
         &all[..all.partition_point(|w| w.address <= limit)]
+    }
+
+    /// The stored blocks, of all that was written, that lie where `table` says, as they were.
+    pub(super) async fn intact(&self, core: &Core, table: &Table) -> HashSet<LogAddress> {
+        let mut intact = HashSet::new();
+        for w in self.written.values().flatten() {
+            let What::Data(extent) = &w.what else { continue };
+            let runs: Vec<(LogAddress, u32, &[u32])> = match extent.encoding {
+                Encoding::Raw => {
+                    let blocks = (0..).zip(extent.checksums.chunks(1));
+                    blocks.map(|(n, sum)| (extent.address.next(n), 1, sum)).collect()
+                }
+                Encoding::Lz4 => vec![(extent.address, extent.stored_blocks, &extent.checksums[..])],
+            };
+            for (address, count, sums) in runs {
+                let place = table.place(address).and_then(|(source, at)| Some((core.segments.slot_of(source)?, at)));
+                let Some(place) = place.filter(|_| !intact.contains(&address)) else { continue };
+                if lies_at(&core.disk, place, count, extent.encoding, sums).await {
+                    intact.insert(address);
+                }
+            }
+        }
+        intact
     }
 
     /// Everything that happened at or behind the answer and up to `limit` is known.
@@ -113,28 +144,17 @@ impl Evidence {
 }
 
 /// What each container says that it holds, the newest first.
-pub(super) async fn directories(core: &Core) -> Vec<(ContainerId, Vec<ContainerPiece>)> {
+pub(super) async fn directories(core: &Core) -> Vec<(ContainerId, ContainerPiece)> {
+    let store = core.superblock.current().store_id;
     let mut found = Vec::new();
     for (index, slot) in core.segments.slots().into_iter().enumerate() {
-        if let SlotState::Container(id) = slot.state
-            && let Some(pieces) = directory(core, SlotIndex(index as u64), id).await
-        {
-            found.push((id, pieces));
+        if let SlotState::Container(id) = slot.state {
+            let pieces = directory(&core.disk, store, SlotIndex(index as u64), id).await;
+            found.extend(pieces.into_iter().flatten().map(|piece| (id, piece)));
         }
     }
     found.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
     found
-}
-
-async fn directory(core: &Core, slot: SlotIndex, id: ContainerId) -> Option<Vec<ContainerPiece>> {
-    let header = ContainerHeader::decode(&core.disk.read(slot, 0, 1).await.ok()?).ok()?;
-    let (blocks, store) = (core.disk.geometry().segment_blocks, core.superblock.current().store_id);
-    let inside = header.directory_block.checked_add(header.directory_blocks()).is_some_and(|end| end <= blocks);
-    if header.container != id || header.store_id != store || header.slot != slot || !inside {
-        return None;
-    }
-    let bytes = core.disk.read(slot, header.directory_block, u64::from(header.directory_blocks())).await.ok()?;
-    header.directory(&bytes).ok()
 }
 
 fn survivors_of(piece: &ContainerPiece) -> impl Iterator<Item = (LineId, Written)> + '_ {
@@ -174,6 +194,20 @@ fn chain(mut headers: Vec<RecordHeader>) -> Vec<Link> {
     links
 }
 
+/// Whether nothing is missing of a segment's records up to the checkpoint: what follows it goes on from its end.
+fn is_read(id: SegmentId, ends: Ends, links: &[Link], fold: &CheckpointRef) -> bool {
+    let behind = links.partition_point(|link| link.header.address.segment() <= id);
+    let last = behind.checked_sub(1).map(|index| &links[index].header).filter(|last| last.address.segment() == id);
+    match (ends, last) {
+        (Ends::WithFooter, _) => true,
+        (Ends::AfterGap, _) | (Ends::Open, None) => false,
+        (Ends::Open, Some(last)) => match links.get(behind) {
+            Some(next) => follows(last, &next.header),
+            None => last.last_address() == fold.fold,
+        },
+    }
+}
+
 fn follows(before: &RecordHeader, header: &RecordHeader) -> bool {
     before.sequence.0 + 1 == header.sequence.0 && before.header_crc == header.previous_chain
 }
@@ -211,14 +245,31 @@ async fn header_of(disk: &Disk, store: StoreId, slot: SlotIndex) -> Option<Segme
     (header.store_id == store && header.slot == slot).then_some(header.segment)
 }
 
+/// How the records of a segment came to an end.
+#[derive(Clone, Copy)]
+enum Ends {
+    WithFooter,
+    /// Where no record follows.
+    Open,
+    /// And there is one behind bytes that are none.
+    AfterGap,
+}
+
 /// Every whole record of a segment: by its footer, else by looking at each block.
-async fn records_of(disk: &Disk, store: StoreId, id: SegmentId, slot: SlotIndex) -> Vec<Record> {
-    let found = match by_footer(disk, store, id, slot).await {
-        Some(records) => records,
-        None => by_looking(disk, id, slot).await,
+async fn records_of(disk: &Disk, store: StoreId, id: SegmentId, slot: SlotIndex) -> (Vec<Record>, Ends) {
+    let (mut records, mut ends) = match by_footer(disk, store, id, slot).await {
+        Some(records) => (records, Ends::WithFooter),
+        None => (by_looking(disk, id, slot).await, Ends::Open),
     };
-    let ours = |record: &Record| record.header.store_tag == store.tag() && record.header.address.segment() == id;
-    found.into_iter().filter(ours).collect()
+    records.retain(|record| record.header.store_tag == store.tag() && record.header.address.segment() == id);
+    let starts = records.iter().map(|record| record.header.address);
+    let due = records.iter().map(|record| LogAddress(record.header.last_address().0 + 1));
+    if matches!(ends, Ends::Open)
+        && starts.zip(std::iter::once(LogAddress::new(id, 1)).chain(due)).any(|(at, due)| at != due)
+    {
+        ends = Ends::AfterGap;
+    }
+    (records, ends)
 }
 
 async fn by_footer(disk: &Disk, store: StoreId, id: SegmentId, slot: SlotIndex) -> Option<Vec<Record>> {

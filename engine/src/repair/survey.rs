@@ -11,12 +11,13 @@ use super::RepairReport;
 use super::heirs::Doubts;
 use super::rebuild::{Base, Claims, Lost, Path, Rebuilt, rebuild, within};
 use super::scan::{Evidence, directories};
+use crate::canary::{self, Canary};
 use crate::check::{Root, Shown, stored_run, unreadable};
 use crate::error::StoreError;
 use crate::map::{Extent, Visited, extents_of};
 use crate::pages::PageSet;
 use crate::segments::{LiveBits, Table};
-use crate::store::Core;
+use crate::store::{Core, Salvage};
 use crate::versions::tree::NodeId;
 
 pub(super) struct Plan {
@@ -42,35 +43,49 @@ pub(super) struct MapRepair {
 /// What of which root cannot be read.
 type LostParts = (usize, Path, Vec<Lost>);
 
-pub(super) async fn survey(core: &Core, report: &mut RepairReport) -> Result<Plan, StoreError> {
+/// `salvage`: what is known where no checkpoint says what lives, and where.
+pub(super) async fn survey(
+    core: &Core,
+    salvage: Option<&Salvage>,
+    report: &mut RepairReport,
+) -> Result<Plan, StoreError> {
     let mut pages = PageSet::default();
     let mirror_lost = catalogs(core, &mut pages, report).await;
     let mut own = PageSet::default();
     let (mut table, wrong) = core.segments.frozen().read(&core.pages, &mut own).await;
-    let containers = directories(core).await;
-    let table_is_known = wrong.is_empty();
+    let containers = match salvage {
+        Some(salvage) => salvage.said.clone(),
+        None => directories(core).await,
+    };
+    let table_is_known = wrong.is_empty() && salvage.is_none();
     if !table_is_known {
-        table.take_directories(&containers);
+        table.take_directories(salvage.map_or(&containers, |salvage| &salvage.placed));
     }
     pages.join(&own);
     let roots = core.roots();
     let mut survey = Survey {
         core,
+        table: &table,
+        table_is_known,
+        salvaged: salvage.is_some(),
         must: Shown::new(core.disk.geometry().segment_blocks),
         may: Shown::new(core.disk.geometry().segment_blocks),
         pages,
         lost_pages: PageSet::default(),
+        homeless: Doubts::default(),
         report,
     };
     for root in &roots {
         survey.count(root).await;
     }
-    let maps = survey.maps(&roots, &table, &containers, table_is_known).await;
+    let maps = survey.maps(&roots, &containers).await;
     for error in wrong.iter().take(1) {
         survey.report.actions.push(format!("the liveness of segments is computed from the maps: {error}"));
     }
-    let live = survey.liveness(&table, table_is_known);
-    Ok(Plan { maps, pages: survey.pages, live, table, table_lost: !table_is_known, mirror_lost })
+    let live = survey.liveness();
+    survey.report.lost.extend(std::mem::take(&mut survey.homeless).named(core));
+    let pages = survey.pages;
+    Ok(Plan { maps, pages, live, table, table_lost: !table_is_known, mirror_lost })
 }
 
 /// Reads both catalogs; the first one was read already, or replaced by the second.
@@ -107,10 +122,16 @@ async fn catalogs(core: &Core, pages: &mut PageSet, report: &mut RepairReport) -
 
 struct Survey<'a> {
     core: &'a Core,
+    table: &'a Table,
+    table_is_known: bool,
+    /// What a slot holds is known from its header alone.
+    salvaged: bool,
     must: Shown,
     may: Shown,
     pages: PageSet,
     lost_pages: PageSet,
+    /// What maps show and no slot has.
+    homeless: Doubts,
     report: &'a mut RepairReport,
 }
 
@@ -143,9 +164,13 @@ impl Survey<'_> {
     }
 
     fn show(&mut self, root: &Root, extent: &Extent) {
-        let Some((first, place, count)) = stored_run(root, extent) else { return };
+        let Some((first, place, count)) = stored_run(root.from, extent) else { return };
         if first.block().checked_add(count).is_none_or(|end| end > self.core.disk.geometry().segment_blocks) {
             return;
+        }
+        if !self.table_is_known && !root.thinned && !self.table.holds(first, count) {
+            let why = format!("segment {} lies in no slot", first.segment());
+            self.homeless.add(root.node, (extent.block.0, extent.end().0), why);
         }
         let raw = extent.encoding() == Some(Encoding::Raw);
         let shown = if root.thinned { &mut self.may } else { &mut self.must };
@@ -153,13 +178,7 @@ impl Survey<'_> {
     }
 
     /// Rebuilds what is lost of each map.
-    async fn maps(
-        &mut self,
-        roots: &[Root],
-        table: &Table,
-        containers: &[(ContainerId, Vec<ContainerPiece>)],
-        table_is_known: bool,
-    ) -> Vec<MapRepair> {
+    async fn maps(&mut self, roots: &[Root], containers: &[(ContainerId, ContainerPiece)]) -> Vec<MapRepair> {
         let mut lost: Vec<LostParts> = Vec::new();
         for (index, root) in roots.iter().enumerate().filter(|_| self.lost_pages.len() > 0) {
             let parts = unreadable(self.core, root, &self.lost_pages).await;
@@ -184,10 +203,19 @@ impl Survey<'_> {
         };
         let newest = self.core.newest.get();
         let evidence = Evidence::gather(self.core, &newest, containers, &wanted).await;
-        // Where the bits are lost, anything may live that has a slot.
-        let lives = |stored: LogAddress| match table_is_known {
-            true => table.live.get(&stored.segment()).is_some_and(|bits| bits.get(stored.block())),
-            false => table.holds(stored, 1),
+        let (table, table_is_known) = (self.table, self.table_is_known);
+        let intact = match self.salvaged && !canary::is(Canary::HeadersBelieved) {
+            true => Some(evidence.intact(self.core, table).await),
+            false => None,
+        };
+        // Where the bits are lost, anything may live that has a slot; and what is known to be the newest does.
+        let lives = |stored: LogAddress, is_known: bool| match &intact {
+            _ if table_is_known => table.live.get(&stored.segment()).is_some_and(|bits| bits.get(stored.block())),
+            None => is_known || table.holds(stored, 1),
+            Some(intact) => {
+                let shown = || self.must.shows(stored.segment(), stored.block());
+                is_known || intact.contains(&stored) || shown() && table.holds(stored, 1)
+            }
         };
         // A version is built on the one that it goes on from, so that one comes first.
         lost.sort_by_cached_key(|(index, ..)| (self.depth(roots[*index].node), *index));
@@ -236,14 +264,22 @@ impl Survey<'_> {
             self.report.actions.push(what);
             maps.push(repair);
         }
-        // Live blocks that nobody shows now may have stood anywhere that is not known from whole records.
-        let homeless = if table_is_known { self.homeless(table) } else { 0 };
-        for (index, path, parts) in lost.iter().filter(|_| homeless > 0) {
+        // Live blocks that nobody shows now may have stood anywhere that is not known from whole records; and so may, where it is
+        // not known what lives, what records said that cannot be read.
+        let unshown = if table_is_known { self.unshown() } else { 0 };
+        let unread = if table_is_known { 0 } else { evidence.unread };
+        let why = match (unshown, unread) {
+            (0, 0) => None,
+            (0, unread) => Some(format!("records in {unread} segments of the log cannot be read")),
+            (unshown, _) => Some(format!("{unshown} stored blocks of which it is not known where they stood")),
+        };
+        let in_doubt = |(_, path, _): &&LostParts| {
             let limit = path.first().map_or(LogAddress::NONE, |(_, limit)| *limit);
-            if evidence.known_from(limit) > LogAddress::NONE {
-                let why = format!("{homeless} stored blocks of which it is not known where they stood");
-                parts.iter().for_each(|part| doubts.add(roots[*index].node, (part.low, part.high), why.clone()));
-            }
+            why.is_some() && evidence.known_from(limit) > LogAddress::NONE
+        };
+        for (index, _, parts) in lost.iter().filter(in_doubt) {
+            let why = || why.clone().unwrap_or_default();
+            parts.iter().for_each(|part| doubts.add(roots[*index].node, (part.low, part.high), why()));
         }
         self.report.doubtful.extend(doubts.named(self.core));
         maps
@@ -303,14 +339,15 @@ impl Survey<'_> {
     }
 
     /// Live blocks that nothing shows.
-    fn homeless(&self, table: &Table) -> u64 {
+    fn unshown(&self) -> u64 {
         let shown = |id, block| self.must.shows(id, block) || self.may.shows(id, block);
         let of = |(id, bits): (&SegmentId, &LiveBits)| bits.blocks().filter(|block| !shown(*id, *block)).count() as u64;
-        table.live.iter().map(of).sum()
+        self.table.live.iter().map(of).sum()
     }
 
     /// The bits as the maps have them, if the table says anything else.
-    fn liveness(&mut self, table: &Table, table_is_known: bool) -> Option<BTreeMap<SegmentId, LiveBits>> {
+    fn liveness(&mut self) -> Option<BTreeMap<SegmentId, LiveBits>> {
+        let (table, table_is_known) = (self.table, self.table_is_known);
         let segment_blocks = self.core.disk.geometry().segment_blocks;
         let none = LiveBits::empty(segment_blocks);
         let mut live = BTreeMap::new();

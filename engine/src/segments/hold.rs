@@ -7,7 +7,7 @@ use treering_format::container::ContainerPiece;
 use treering_format::units::{ContainerId, LogAddress, SegmentId};
 
 use super::bits::{self, Held, Piece};
-use super::{LiveBits, Segments};
+use super::{LiveBits, Segments, Source};
 use crate::map::{Tree, TreeKind, Visited};
 use crate::pages::{PageError, PageSet, Pages};
 
@@ -128,20 +128,18 @@ impl FrozenSegments {
 
 impl Table {
     /// Takes what containers say of themselves for the pieces that there are. For a repair that has lost the tree.
-    pub(crate) fn take_directories(&mut self, containers: &[(ContainerId, Vec<ContainerPiece>)]) {
+    pub(crate) fn take_directories(&mut self, containers: &[(ContainerId, ContainerPiece)]) {
         self.pieces.clear();
-        for (container, pieces) in containers {
-            for piece in pieces {
-                let mut placed = LiveBits::empty(self.segment_blocks);
-                let blocks = piece.survivors.iter().flat_map(|s| s.first..s.first + u32::from(s.count));
-                blocks.filter(|block| *block < self.segment_blocks).for_each(|block| {
-                    placed.put(block, true);
-                });
-                let (part, container, base) = (piece.part, *container, piece.base);
-                let known = self.pieces.entry(piece.segment).or_default();
-                if known.iter().all(|other| other.part != part && other.placed.and(&placed).is_empty()) {
-                    known.push(Piece { part, container, base, placed });
-                }
+        for (container, piece) in containers {
+            let mut placed = LiveBits::empty(self.segment_blocks);
+            let blocks = piece.survivors.iter().flat_map(|s| s.first..s.first + u32::from(s.count));
+            blocks.filter(|block| *block < self.segment_blocks).for_each(|block| {
+                placed.put(block, true);
+            });
+            let (part, container, base) = (piece.part, *container, piece.base);
+            let known = self.pieces.entry(piece.segment).or_default();
+            if known.iter().all(|other| other.part != part && other.placed.and(&placed).is_empty()) {
+                known.push(Piece { part, container, base, placed });
             }
         }
     }
@@ -153,6 +151,17 @@ impl Table {
         let placed = |block| pieces.iter().any(|piece| self.has_slot(piece) && piece.placed.get(block));
         end <= u64::from(self.segment_blocks)
             && (self.slots.segments.contains_key(&first.segment()) || (first.block()..end as u32).all(placed))
+    }
+
+    /// Where a stored block lies: in its segment's slot, or in a container; and at which block there.
+    pub(crate) fn place(&self, address: LogAddress) -> Option<(Source, u32)> {
+        let (id, block) = (address.segment(), address.block());
+        if self.slots.segments.contains_key(&id) {
+            return Some((Source::Segment(id), block));
+        }
+        let holds = |piece: &&Piece| self.has_slot(piece) && piece.placed.get(block);
+        let piece = self.pieces.get(&id)?.iter().find(holds)?;
+        Some((Source::Container(piece.container), piece.base + piece.placed.rank(block)))
     }
 
     fn has_slot(&self, piece: &Piece) -> bool {

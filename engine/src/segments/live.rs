@@ -36,6 +36,10 @@ impl LiveBits {
         self.with(other, |a, b| a & b)
     }
 
+    pub(crate) fn or(&self, other: &LiveBits) -> LiveBits {
+        self.with(other, |a, b| a | b)
+    }
+
     /// What is set here and not there.
     pub(crate) fn minus(&self, other: &LiveBits) -> LiveBits {
         self.with(other, |a, b| a & !b)

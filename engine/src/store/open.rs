@@ -18,6 +18,7 @@ use super::geometry;
 use super::holds::Holds;
 use super::load::{Loaded, load_newest};
 use super::remains::{self, Leftover};
+use super::salvage::{Salvage, salvage};
 use super::superblock::{self, SuperblockCell};
 use super::{Core, Store, background};
 use crate::cache::DataCache;
@@ -83,6 +84,8 @@ pub(super) async fn open(io: &Io, path: &Path, options: &OpenOptions) -> Result<
 pub(crate) struct Begun {
     pub core: Rc<Core>,
     pub report: RecoveryReport,
+    /// What was found in the place of a checkpoint.
+    pub salvage: Option<Salvage>,
     leftover: Option<Leftover>,
     at_ns: u64,
 }
@@ -97,7 +100,13 @@ pub(crate) async fn begin(io: &Io, path: &Path, options: &OpenOptions, repairs: 
         host_restarted: !superblock.clean && superblock.boot_id != io.boot_id(),
         ..RecoveryReport::default()
     };
-    let loaded = load_newest(&disk, &superblock, &options.limits, repairs, &mut report).await?;
+    let (loaded, salvage) = match load_newest(&disk, &superblock, &options.limits, repairs, &mut report).await {
+        Err(StoreError::NoCheckpoint(why)) if repairs => {
+            let (loaded, salvage) = salvage(&disk, &superblock, &options.limits, &why).await?;
+            (loaded, Some(salvage))
+        }
+        loaded => (loaded?, None),
+    };
     let slots = Table { segments: &loaded.segments };
     let replayed = replay::replay(&disk, &superblock, &loaded.reference, &slots).await;
     if let Some(damage) = &replayed.damage {
@@ -117,7 +126,7 @@ pub(crate) async fn begin(io: &Io, path: &Path, options: &OpenOptions, repairs: 
         true => None,
         false => find_leftover(io, &superblock, &dir, &replayed, options, &mut report)?,
     };
-    report.incarnation_changed |= repairs && report.damage.is_some();
+    report.incarnation_changed |= repairs && (report.damage.is_some() || salvage.is_some());
     if options.read_only && !repairs && leftover.as_ref().is_some_and(|l| !l.entries.is_empty()) {
         return Err(StoreError::NeedsRecovery);
     }
@@ -131,7 +140,7 @@ pub(crate) async fn begin(io: &Io, path: &Path, options: &OpenOptions, repairs: 
         superblock.clone()
     } else {
         disk.sync().await.map_err(failed("syncing"))?;
-        new_mount(io, &superblock, &loaded, &replayed, &report)?
+        new_mount(io, &superblock, &loaded, &replayed, &report, salvage.is_some())?
     };
     // The arena comes first: a superblock that names a mount without one would look like a loss.
     let arena_path = remains::free_file(&begin.store_id, &dir, leftover.as_ref());
@@ -143,7 +152,7 @@ pub(crate) async fn begin(io: &Io, path: &Path, options: &OpenOptions, repairs: 
         committed.map_err(failed("writing the superblock of"))?;
     }
     let core = assemble(disk, cell, &begin, loaded, replayed, options, (arena, arena_path));
-    Ok(Begun { core, report, leftover, at_ns })
+    Ok(Begun { core, report, salvage, leftover, at_ns })
 }
 
 /// Begins to work, and brings back what only the memory of a dead server held.
@@ -153,7 +162,7 @@ pub(crate) async fn go_on(
     path: &Path,
     options: &OpenOptions,
 ) -> Result<(Store, RecoveryReport), StoreError> {
-    let Begun { core, mut report, leftover, at_ns } = begun;
+    let Begun { core, mut report, leftover, at_ns, .. } = begun;
     let dir = remains::arena_dir(options.arena_dir.as_deref(), path);
     // From here on the fold keeps up: what is published again may be more than the overlay holds at once.
     let background = if options.read_only { Vec::new() } else { background::start(&core) };
@@ -235,6 +244,7 @@ fn new_mount(
     loaded: &Loaded,
     replayed: &Replayed,
     report: &RecoveryReport,
+    salvaged: bool,
 ) -> Result<Superblock, StoreError> {
     let mut next = superblock.clone();
     let first_sequence = RecordSequence(replayed.frontier.sequence.0 + 1);
@@ -268,7 +278,7 @@ fn new_mount(
         next.incarnation = Incarnation(incarnation);
     }
     // With the newest checkpoint unreadable, the older one is the one that counts; it must not be named older again.
-    if loaded.reference.sequence != next.checkpoints[0].sequence {
+    if salvaged || loaded.reference.sequence != next.checkpoints[0].sequence {
         next.checkpoints = [loaded.reference, CheckpointRef::default()];
     }
     Ok(next)
@@ -420,8 +430,8 @@ fn make_arena(
 }
 
 /// The slot table as replay asks it.
-struct Table<'a> {
-    segments: &'a Segments,
+pub(super) struct Table<'a> {
+    pub(super) segments: &'a Segments,
 }
 
 impl Slots for Table<'_> {

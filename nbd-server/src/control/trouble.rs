@@ -116,6 +116,11 @@ impl Trouble {
                 .fix(format!("treering store check {path} --repair --dry-run     what cutting the log there would give up")),
             StoreError::NoCheckpoint(_) | StoreError::Page(_) => Trouble::new(Kind::Damage, text)
                 .fix(format!("treering store check {path} --repair --dry-run     what can be repaired; nothing on it was changed")),
+            StoreError::BeyondRepair(_) => Trouble::new(Kind::Damage, text)
+                .why("what is left of it could be part of something larger; nothing on it was changed.")
+                .fix(format!(
+                    "restore {path} from a copy; if everything in it had been deleted, remove it and make it anew: treering store init {path}"
+                )),
             StoreError::AcknowledgedWritesMissing { arena, .. } => Trouble::new(Kind::Damage, text)
                 .evidence(format!("shared memory expected at {}", arena.display()))
                 .why("a client that still holds the volume would go on as if its last writes were there.")

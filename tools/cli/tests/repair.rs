@@ -55,3 +55,31 @@ fn maps_that_are_lost_come_back_from_the_log() {
         client.disconnect().expect("it is ours");
     }
 }
+
+#[test]
+fn a_store_without_a_checkpoint_is_found_again() {
+    let mut shop = Shop::new();
+    shop.serve(&[]);
+    let mut client = NbdClient::connect(&shop.socket(), "shop.redis").expect("it is served");
+    client.write(0, &vec![1; 64 * BLOCK]).expect("there is room");
+    client.disconnect().expect("it is ours");
+    shop.run(&["snapshot", "create", "shop", "--name", "a"]).good();
+    assert_eq!(shop.stop(), 0);
+    let file = fs::File::options().read(true).write(true).open(shop.store()).expect("ours");
+    let whole = fs::read(shop.store()).expect("ours");
+    for (number, _) in whole.chunks(BLOCK).enumerate().filter(|(_, block)| block.starts_with(b"TRCHKPNT")) {
+        file.write_all_at(&[0xff], (number * BLOCK) as u64 + 20).expect("ours");
+    }
+    let check = shop.run(&["store", "check"]);
+    assert_eq!(check.code, 7);
+    assert!(
+        check.err.contains("no checkpoint of the store can be read") && check.err.contains("--repair"),
+        "{}",
+        check.err
+    );
+    let planned = shop.run(&["store", "check", "--repair", "--dry-run"]).good();
+    let wanted = "would repair: no checkpoint can be read";
+    assert!(planned.starts_with(wanted) && planned.ends_with("nothing is lost\n"), "{planned}");
+    shop.run(&["store", "check", "--repair"]).good();
+    assert!(shop.run(&["store", "check", "--data"]).good().ends_with("sound: nothing is wrong\n"));
+}

@@ -127,4 +127,6 @@ fn damage_is_exit_code_7_and_never_a_panic() {
         assert_eq!(ran.code, 7, "{verb:?}: {}{}", ran.out, ran.err);
         assert!(ran.err.contains("no checkpoint of the store can be read"), "{}", ran.err);
     }
+    let repair = shop.run(&["store", "check", "--repair"]);
+    assert_eq!(repair.code, 7, "{}{}", repair.out, repair.err);
 }
