@@ -218,7 +218,7 @@ impl Core {
         if self.room.free(Keys::default()).cleaning_slots == 0 {
             return Err(Stopped::NoSlot);
         }
-        let most = if urgent { capacity - capacity / 16 } else { capacity - capacity / 4 };
+        let most = if urgent { plan::most_live(capacity) } else { capacity - capacity / 4 };
         let mut candidates = self.segments.candidates_to_clean(&fold, most);
         self.cleaner.spared.borrow_mut().retain(|_, since| now.saturating_sub(*since) < SPARED_NS);
         candidates.retain(|candidate| !self.cleaner.spared.borrow().contains_key(&candidate.source));
