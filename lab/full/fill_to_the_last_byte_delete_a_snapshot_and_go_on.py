@@ -30,11 +30,11 @@ def run(scene, policy):
     if policy == "hold":
         wait_until(lambda: server.status()["held_writers"] > 0 or not load.alive(), 120, "the store to be full")
         expect(load.alive(), f"fio waits for space: {load.output()}")
-        wait_until(lambda: is_still(server), 60, "everybody to wait", every=1)
+        wait_until(lambda: is_still(server) and is_full(server), 60, "everybody to wait, and what may be written to be used up", every=1)
     else:
         wait_until(lambda: not load.alive(), 120, "fio to be told that the store is full")
         expect("No space left" in load.output(), f"fio is told why: {load.output()}")
-    expect(is_full(server), f"what may be written is used up: {server.verb('store', 'df')}")
+        expect(is_full(server), f"what may be written is used up: {server.verb('store', 'df')}")
 
     scene.run(["qemu-io", "-f", "raw", "-r", "-c", f"read -P 0x5a {PATTERN_AT} 4M", server.uri()])
     scene.run(["qemu-io", "-f", "raw", "-r", "-c", "read 0 4M", server.uri("main@old")])
