@@ -68,6 +68,14 @@ pub const CASES: &[Case] = &[
         workload: "sequential-read-256k",
         stage: Stage::Running,
         unit: Unit::MebibytesPerSecond,
+        bar: Bar::TimesPeer(0.9, Peer::NbdkitFileLimited),
+    },
+    Case {
+        name: "sequential-read-unlimited",
+        title: "the same, beside a peer with all memory of the machine",
+        workload: "sequential-read-256k",
+        stage: Stage::Running,
+        unit: Unit::MebibytesPerSecond,
         bar: Bar::TimesPeer(0.9, Peer::NbdkitFile),
     },
     Case {
@@ -121,6 +129,14 @@ pub const CASES: &[Case] = &[
     Case {
         name: "sequential-write",
         title: "256K sequential write",
+        workload: "sequential-write-256k",
+        stage: Stage::Running,
+        unit: Unit::MebibytesPerSecond,
+        bar: Bar::TimesPeer(0.9, Peer::NbdkitFileLimited),
+    },
+    Case {
+        name: "sequential-write-unlimited",
+        title: "the same, beside a peer with all memory of the machine",
         workload: "sequential-write-256k",
         stage: Stage::Running,
         unit: Unit::MebibytesPerSecond,

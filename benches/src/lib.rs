@@ -12,6 +12,7 @@
 pub mod case;
 pub mod control;
 pub mod device;
+pub mod disk_itself;
 pub mod fio;
 pub mod first_read;
 pub mod history;

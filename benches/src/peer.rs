@@ -20,11 +20,20 @@ pub enum Peer {
     /// Ours again, with small caches, in a process group that gets no more than 256 MiB.
     TreeringSmall,
     NbdkitFile,
+    /// The same in a process group that gets as much memory as ours, page cache included.
+    NbdkitFileLimited,
     NbdkitMemory,
     QemuRaw,
 }
 
-pub const PEERS: &[Peer] = &[Peer::Treering, Peer::TreeringSmall, Peer::NbdkitFile, Peer::NbdkitMemory, Peer::QemuRaw];
+pub const PEERS: &[Peer] = &[
+    Peer::Treering,
+    Peer::TreeringSmall,
+    Peer::NbdkitFile,
+    Peer::NbdkitFileLimited,
+    Peer::NbdkitMemory,
+    Peer::QemuRaw,
+];
 
 /// Sizes of what the cases work on; `--quick` makes them small.
 #[derive(Clone, Copy)]
@@ -41,6 +50,7 @@ impl Peer {
             Self::Treering => "treering",
             Self::TreeringSmall => "treering-256m",
             Self::NbdkitFile => "nbdkit-file",
+            Self::NbdkitFileLimited => "nbdkit-file-2g",
             Self::NbdkitMemory => "nbdkit-memory",
             Self::QemuRaw => "qemu-raw",
         }
@@ -73,7 +83,7 @@ impl Peer {
         match self {
             Self::Treering | Self::TreeringSmall => create_store(&folder.join("store"), sizes),
             Self::NbdkitMemory => Ok(()),
-            Self::NbdkitFile | Self::QemuRaw => {
+            Self::NbdkitFile | Self::NbdkitFileLimited | Self::QemuRaw => {
                 for (name, size) in volumes(sizes) {
                     File::create(folder.join(name))?.set_len(size)?;
                 }
@@ -91,12 +101,8 @@ impl Peer {
                 let small = ["--memory", "floor"];
                 start_ours(folder, MemoryLimit::new("256m", 256 * MIB)?, &[&small, extra].concat())
             }
-            Self::NbdkitFile => {
-                let socket = folder.join("nbd.sock");
-                let mut command = Command::new("nbdkit");
-                command.args(["-f", "-U"]).arg(&socket).arg("file").arg(format!("dir={}", folder.join(".").display()));
-                Server::start(vec![command], names().map(|name| uri(&socket, &name)).collect(), None)
-            }
+            Self::NbdkitFile => start_nbdkit_file(folder, None),
+            Self::NbdkitFileLimited => start_nbdkit_file(folder, Some(MemoryLimit::new("peer-2g", 2 * GIB)?)),
             Self::NbdkitMemory => {
                 let socket = folder.join("nbd.sock");
                 let mut command = Command::new("nbdkit");
@@ -178,6 +184,13 @@ fn start_ours(folder: &Path, limit: MemoryLimit, extra: &[&str]) -> Result<Serve
     command.arg("--store").arg(folder.join("store")).args(["serve", "--shared", "--socket"]).arg(&socket);
     command.arg("--control").arg(folder.join("control.sock")).args(extra);
     Server::start(vec![command], names().map(|name| uri(&socket, &format!("bench.{name}"))).collect(), Some(limit))
+}
+
+fn start_nbdkit_file(folder: &Path, limit: Option<MemoryLimit>) -> Result<Server> {
+    let socket = folder.join("nbd.sock");
+    let mut command = Command::new("nbdkit");
+    command.args(["-f", "-U"]).arg(&socket).arg("file").arg(format!("dir={}", folder.join(".").display()));
+    Server::start(vec![command], names().map(|name| uri(&socket, &name)).collect(), limit)
 }
 
 fn succeed(mut command: Command) -> Result<()> {

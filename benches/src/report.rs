@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use crate::case::{Bar, CASES, Case, Unit};
+use crate::disk_itself::DiskItself;
 use crate::peer::Peer;
 use crate::session::{Measure, Plan};
 use crate::summary::{Rounds, over_rounds, verdict};
 
-pub fn page(machine: &str, date: &str, plan: &Plan, peers: &[Peer], rounds: &Rounds) -> String {
+pub fn page(machine: &str, date: &str, plan: &Plan, peers: &[Peer], rounds: &Rounds, disk: DiskItself) -> String {
     let mut page = String::new();
     let gib = plan.sizes.volume as f64 / f64::from(1 << 30);
     let _ = writeln!(page, "# Peers, {date}\n\nMachine: {machine}.\n");
@@ -16,12 +17,20 @@ pub fn page(machine: &str, date: &str, plan: &Plan, peers: &[Peer], rounds: &Rou
         "Method: `cargo xtask bench peers`, {} rounds, {} s per row, fio's nbd engine over unix sockets, a volume of {gib:.1} GiB, \
          prefilled; each round a fresh server on fresh storage per peer, the order of peers rotating; medians over rounds, ratios \
          taken inside a round. Write rows run on a fresh log and have a flush inside the timed part. *Cold* is after a restart with \
-         caches dropped (the disk may be cached by its host). Ours runs in a process group of 2 GiB (`treering-256m`: 256 MiB), \
-         page cache and shared memory included; the peers have no limit.\n",
+         caches dropped (the disk may be cached by its host). Ours and `nbdkit-file-2g` run in process groups of 2 GiB \
+         (`treering-256m`: 256 MiB), page cache and shared memory included; the other peers have no limit.\n",
         rounds.len(),
         plan.seconds
     );
     main_table(&mut page, plan, peers, rounds);
+    let _ = writeln!(
+        page,
+        "\nThe disk itself, without a server (a file, past the page cache): 256K sequential read {}, queue 8; write {}; 4K random read \
+         {}, queue 32.",
+        figure(Unit::MebibytesPerSecond, disk.sequential_read),
+        figure(Unit::MebibytesPerSecond, disk.sequential_write),
+        figure(Unit::RequestsPerSecond, disk.random_read)
+    );
     device_table(&mut page, plan, peers, rounds);
     page
 }

@@ -28,6 +28,7 @@ mod plan;
 mod victims;
 
 use pace::{Marks, Pace};
+use plan::Plan;
 use victims::choose;
 
 /// How often the cleaner looks around when nobody calls it, and how long it waits for credit.
@@ -40,6 +41,9 @@ const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// How long a victim is left alone that could not be read or verified, and how long a look that found no gain holds good.
 const SPARED_NS: u64 = 600 * 1_000_000_000;
 const FRUITLESS_NS: u64 = 60 * 1_000_000_000;
+
+/// How many are tried as the first victim of a job before there is said to be no gain.
+const FIRSTS: usize = 8;
 
 /// How long clients have written nothing when they count as quiet.
 const QUIET_NS: u64 = 1_000_000_000;
@@ -223,11 +227,10 @@ impl Core {
         self.cleaner.spared.borrow_mut().retain(|_, since| now.saturating_sub(*since) < SPARED_NS);
         candidates.retain(|candidate| !self.cleaner.spared.borrow().contains_key(&candidate.source));
         let order = choose(&candidates, capacity, fold.next.segment());
-        let mut plan = self.plan(&order).await?;
-        if !plan.gains(capacity) {
+        let Some(mut plan) = self.plan_that_gains(&order, capacity).await? else {
             self.cleaner.fruitless.set(Some(stands));
             return Err(Stopped::NoGain);
-        }
+        };
         let marked = {
             let superblock = self.superblock.current();
             superblock.has_feature(CONTAINERS) && superblock.has_feature(FORWARDS)
@@ -262,6 +265,17 @@ impl Core {
         figures.split += u64::from(plan.splits());
         self.cleaner.figures.set(figures);
         Ok(())
+    }
+
+    /// The one that comes first may go together with no other, for its size or its pieces: then it is tried without it.
+    async fn plan_that_gains(&self, order: &[Source], capacity: u32) -> Result<Option<Plan>, Stopped> {
+        for first in 0..order.len().min(FIRSTS) {
+            let plan = self.plan(&order[first..]).await?;
+            if plan.gains(capacity) {
+                return Ok(Some(plan));
+            }
+        }
+        Ok(None)
     }
 
     async fn install(&self, installed: Installed) -> Result<(), Stopped> {

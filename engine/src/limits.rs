@@ -3,6 +3,8 @@
 //! Units are in the names. A limit is either a *format* bound (what a record or an extent may hold, fixed for a store by its
 //! geometry) or a *memory* bound (what one process may use, chosen at open).
 
+use treering_format::container::CONTAINER_PIECES_MAX;
+
 /// Blocks of one data extent, at most: its checksums must fit a quarter of a map node.
 pub const EXTENT_BLOCKS: u64 = 64;
 
@@ -31,6 +33,13 @@ const _: () = assert!(SEGMENT_BLOCKS_MAX / 8 <= 1024);
 /// Blocks that one published write holds at the most, in a store with segments of this size.
 pub(crate) fn publish_blocks(segment_blocks: u32) -> u64 {
     u64::from(segment_blocks / 8).min(256)
+}
+
+/// Pieces that the cleaner puts into one container of a store with segments of this size. Each is a segment of the table that is
+/// loaded and written when the container is installed, so there is a bound; a container with that many holds an eighth of a slot
+/// at the least.
+pub(crate) fn container_pieces(segment_blocks: u32) -> u32 {
+    (segment_blocks / 8).min(CONTAINER_PIECES_MAX as u32)
 }
 
 /// What one process may hold in memory, and when background work starts.

@@ -152,3 +152,47 @@ fn overwriting_at_random_does_not_fill_a_store_and_costs_what_it_did() {
     let cost = cost.expect("no crash was asked for");
     assert!(cost <= 3.2, "{cost:.2} bytes for each byte");
 }
+
+/// One block in each segment is written for good, all others soon again. Containers fill up with pieces then, long before with
+/// blocks; one of them beside a part of the next once made the cleaner say that nothing was to be gained, while nine tenths of the
+/// store were dead and its writers waited.
+#[test]
+fn containers_full_of_pieces_do_not_keep_the_cleaner_from_all_others() {
+    const COLD: u64 = 600;
+    const BLOCK: u64 = 4096;
+    let host = Host::new(13);
+    host.add_disk(&store(), 40 * MIB);
+    let mut runtime = host.runtime();
+    let io = runtime.io();
+    runtime
+        .run_sim(async move {
+            let options = CreateOptions { size: None, sparse: true, segment_blocks: 256 };
+            Store::create(&io, Path::new("/store"), &options).await.expect("a new store");
+            let store = open(&io).await;
+            let hot = MIB / PIECE;
+            let size_bytes = hot * PIECE + COLD * BLOCK;
+            let pg = NewVolume { name: "pg".into(), size_bytes, compression: CompressionMode::Off };
+            store.create_dot("shop", &[pg]).await.expect("a dot");
+            let pg = store.volume("shop", "pg").expect("the volume");
+            let block = |cold: u64| content(cold, 0)[..BLOCK as usize].to_vec();
+            for cold in 0..COLD {
+                for piece in 0..hot {
+                    let data = content(piece, cold);
+                    pg.write(piece * PIECE, &data, false).await.unwrap_or_else(|e| {
+                        panic!("round {cold}: {e}; {:?}, {:?}", store.space(), store.status().cleaning)
+                    });
+                }
+                let at = hot * PIECE + cold * BLOCK;
+                pg.write(at, &block(cold), false).await.expect("there is room for so little");
+            }
+            verify(&pg, &vec![COLD - 1; hot as usize]).await;
+            for cold in 0..COLD {
+                let found = pg.read(hot * PIECE + cold * BLOCK, BLOCK as usize).await.expect("it is readable");
+                assert!(found[..] == block(cold)[..], "block {cold} is another");
+            }
+            let report = store.check(true, &mut |_| {}).await.expect("a check");
+            assert_eq!(report.findings, Vec::new());
+            store.close().await.expect("it closes");
+        })
+        .expect("no crash was asked for");
+}

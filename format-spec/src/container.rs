@@ -11,7 +11,7 @@ use crate::record::{DATA_BLOCKS_MAX, Encoding};
 use crate::units::*;
 
 /// Pieces of one container, at most.
-pub const CONTAINER_PIECES_MAX: usize = 120;
+pub const CONTAINER_PIECES_MAX: usize = 1024;
 
 /// Pieces of one segment, at most: their numbers are 1 to this.
 pub const SEGMENT_PIECES_MAX: u8 = 4;
@@ -178,7 +178,7 @@ impl ContainerHeader {
         require(u64::from(bytes) <= room, STRUCTURE, "directory_bytes", bytes, "what a slot can hold")?;
         let pieces = usize::from(self.piece_count);
         let holds = (1..=CONTAINER_PIECES_MAX).contains(&pieces) && pieces * PIECE_BYTES <= bytes as usize;
-        require(holds, STRUCTURE, "piece_count", pieces, "1 to 120, all in the directory")
+        require(holds, STRUCTURE, "piece_count", pieces, "1 to 1024, all in the directory")
     }
 }
 

@@ -11,7 +11,7 @@ use treering_benches::case::CASES;
 use treering_benches::device::Device;
 use treering_benches::peer::{GIB, MIB, PEERS, Peer, Sizes};
 use treering_benches::session::Plan;
-use treering_benches::{machine, report, table};
+use treering_benches::{disk_itself, machine, report, table};
 
 const HELP: &str = "\
 cargo xtask bench peers [--quick] [--rounds N] [--seconds N] [--row NAME]... [--peer NAME]...
@@ -64,9 +64,11 @@ fn bench() -> Result<()> {
         seconds: options.seconds,
         rows: options.rows,
     };
+    let disk = disk_itself::measure(scratch.path(), plan.sizes.volume, plan.seconds)?;
     let rounds = table::run(&plan, &options.peers, options.rounds)?;
     let date = machine::today();
-    let page = report::page(&machine::describe(&Device::under(&plan.scratch)?), &date, &plan, &options.peers, &rounds);
+    let machine = machine::describe(&Device::under(&plan.scratch)?);
+    let page = report::page(&machine, &date, &plan, &options.peers, &rounds, disk);
     println!("{page}");
     if !options.quick {
         let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use treering_format::container::{CONTAINER_PIECES_MAX, ContainerHeader, ContainerPiece, Survivor};
+use treering_format::container::{ContainerHeader, ContainerPiece, Survivor};
 use treering_format::record::{DataDescriptor, Descriptor, Encoding};
 use treering_format::units::{BlockIndex, SlotIndex};
 
 use super::Stopped;
 use crate::disk::BLOCK;
+use crate::limits::container_pieces;
 use crate::log::scan::records_of;
 use crate::segments::{LiveBits, Moved, Source, Survivors};
 use crate::store::Core;
@@ -92,19 +93,17 @@ impl Plan {
         let before = (self.data_blocks, self.directory_bytes);
         let (mut taken, mut at) = (Vec::new(), Vec::new());
         let total = runs.len();
-        if self.pieces.len() < CONTAINER_PIECES_MAX {
-            for (place, run) in runs {
-                if !self.fits(&run, !taken.is_empty(), segment_blocks) {
-                    break;
-                }
-                if taken.is_empty() {
-                    self.directory_bytes += ContainerPiece::encoded_len(&[]);
-                }
-                self.directory_bytes += run.encoded_len();
-                self.data_blocks += u32::from(run.count);
-                at.push(place);
-                taken.push(run);
+        for (place, run) in runs {
+            if !self.fits(&run, !taken.is_empty(), segment_blocks) {
+                break;
             }
+            if taken.is_empty() {
+                self.directory_bytes += ContainerPiece::encoded_len(&[]);
+            }
+            self.directory_bytes += run.encoded_len();
+            self.data_blocks += u32::from(run.count);
+            at.push(place);
+            taken.push(run);
         }
         if taken.is_empty() || taken.len() < total && !what.may_split {
             (self.data_blocks, self.directory_bytes) = before;
@@ -161,6 +160,10 @@ impl Core {
                 break;
             }
             let wanted = self.segments.survivors(&self.pages, *source).await?;
+            // Of one that brings too many pieces none is taken: a few blocks of it would fill the container up.
+            if plan.pieces.len() + wanted.len() > container_pieces(segment_blocks) as usize {
+                continue;
+            }
             let all: u32 = wanted.iter().map(|survivors| survivors.blocks.count()).sum();
             let Some((parts, generation)) = self.described(*source, wanted).await else {
                 self.spare(*source, "its descriptors cannot be read");

@@ -14,7 +14,7 @@ const SURPLUS: u64 = 16;
 /// The slots to empty in one job, best first: more than fits, for the rest of the room is filled with parts of the later ones.
 pub(super) fn choose(candidates: &[Candidate], capacity: u32, now: SegmentId) -> Vec<Source> {
     let score = |candidate: &Candidate| {
-        let used = f64::from(candidate.live) / f64::from(capacity);
+        let used = f64::from(candidate.takes) / f64::from(capacity);
         let age = (now.0.saturating_sub(candidate.written.0) + 1) as f64;
         // Where all is written over alike, age says nothing: it counts, but cannot make up for much that lives.
         (1.0 - used) / (1.0 + used) * (1.0 + age.log2())
@@ -26,22 +26,22 @@ pub(super) fn choose(candidates: &[Candidate], capacity: u32, now: SegmentId) ->
     // Of the others first the half that is nearest in age, but never too few to fill a container.
     let mut near: Vec<(f64, &Candidate)> = ranked.split_off(1);
     near.sort_by_key(|(_, other)| other.written.0.abs_diff(best.written.0));
-    let mut live = u64::from(best.live);
+    let mut live = u64::from(best.takes);
     let fill = near.iter().position(|(_, other)| {
-        live += u64::from(other.live);
+        live += u64::from(other.takes);
         live > NEAR * u64::from(capacity)
     });
     let half = near.len().div_ceil(2).max(fill.map_or(near.len(), |at| at + 1));
     let mut far = near.split_off(half);
     near.sort_by(by_score);
     far.sort_by(by_score);
-    let mut filled = u64::from(best.live);
+    let mut filled = u64::from(best.takes);
     let mut order = vec![best.source];
     for (_, candidate) in near.into_iter().chain(far) {
         if filled > SURPLUS * u64::from(capacity) {
             break;
         }
-        filled += u64::from(candidate.live);
+        filled += u64::from(candidate.takes);
         order.push(candidate.source);
     }
     order
@@ -56,8 +56,8 @@ mod tests {
 
     const CAPACITY: u32 = 100;
 
-    fn candidate(id: u64, live: u32) -> Candidate {
-        Candidate { source: Source::Segment(SegmentId(id)), live, written: SegmentId(id) }
+    fn candidate(id: u64, takes: u32) -> Candidate {
+        Candidate { source: Source::Segment(SegmentId(id)), takes, written: SegmentId(id) }
     }
 
     #[test]
@@ -85,11 +85,11 @@ mod tests {
         fn a_job_is_filled_if_it_can_be_and_not_much_more(lives in proptest::collection::vec(1u32..90, 0..50)) {
             let all: Vec<Candidate> = lives.iter().enumerate().map(|(i, live)| Candidate {
                 source: if i % 3 == 0 { Source::Container(ContainerId(i as u64)) } else { Source::Segment(SegmentId(i as u64)) },
-                live: *live,
+                takes: *live,
                 written: SegmentId(i as u64),
             }).collect();
             let order = choose(&all, CAPACITY, SegmentId(50));
-            let live = |source: &Source| all.iter().find(|c| c.source == *source).map_or(0, |c| c.live);
+            let live = |source: &Source| all.iter().find(|c| c.source == *source).map_or(0, |c| c.takes);
             let chosen: u32 = order.iter().map(live).sum();
             let total: u32 = lives.iter().sum();
             let most = SURPLUS as u32 * CAPACITY;

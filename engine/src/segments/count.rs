@@ -6,6 +6,7 @@ use treering_format::units::{ContainerId, SegmentId};
 use super::bits::{self, Held};
 use super::{Segments, State};
 use crate::canary::{self, Canary};
+use crate::limits::container_pieces;
 use crate::log::Frontier;
 use crate::pages::{PageError, Pages};
 
@@ -22,8 +23,8 @@ pub(crate) enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub source: Source,
-    /// Blocks that would be moved.
-    pub live: u32,
+    /// What it takes up of a container, in blocks: those that live, or as much as its pieces are of all that one may hold.
+    pub takes: u32,
     /// The segment that wrote the youngest of them.
     pub written: SegmentId,
 }
@@ -63,8 +64,8 @@ impl Segments {
         Ok(to == u64::MAX)
     }
 
-    /// Slots of which no more than `live` blocks are needed, and whose every record the fold has passed.
-    pub(crate) fn candidates_to_clean(&self, fold: &Frontier, live: u32) -> Vec<Candidate> {
+    /// Slots that take up no more than `most` blocks of a container, and whose every record the fold has passed.
+    pub(crate) fn candidates_to_clean(&self, fold: &Frontier, most: u32) -> Vec<Candidate> {
         let state = self.0.borrow();
         if state.counted_to != u64::MAX {
             return Vec::new();
@@ -72,15 +73,20 @@ impl Segments {
         let ahead = canary::is(Canary::CleanerAheadOfFold);
         let end = if ahead { SegmentId(u64::MAX) } else { fold.next.segment() };
         let folded = |s: &super::Segment| s.last_record.is_some_and(|last| last <= fold.sequence || ahead);
-        let wanted = |count: u32| count > 0 && count <= live;
-        let segments = state.by_segment.range(..end).filter(|(_, s)| folded(s) && wanted(s.live));
-        let segments = segments.map(|(id, s)| Candidate { source: Source::Segment(*id), live: s.live, written: *id });
-        let containers = state.containers.iter().filter(|(_, c)| wanted(c.live)).map(|(id, c)| Candidate {
+        let takes = |live: u32, pieces: usize| {
+            let of_pieces =
+                u64::from(state.segment_blocks) * pieces as u64 / u64::from(container_pieces(state.segment_blocks));
+            if live == 0 { 0 } else { live.max(of_pieces as u32) }
+        };
+        let segments = state.by_segment.range(..end).filter(|(_, s)| folded(s));
+        let segments =
+            segments.map(|(id, s)| Candidate { source: Source::Segment(*id), takes: takes(s.live, 1), written: *id });
+        let containers = state.containers.iter().map(|(id, c)| Candidate {
             source: Source::Container(*id),
-            live: c.live,
+            takes: takes(c.live, c.pieces.len()),
             written: c.pieces.last().map_or(SegmentId(0), |(segment, _)| *segment),
         });
-        segments.chain(containers).collect()
+        segments.chain(containers).filter(|candidate| (1..=most).contains(&candidate.takes)).collect()
     }
 
     /// Slots that the next checkpoint frees, and those that wait for one more.
