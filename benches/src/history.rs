@@ -9,6 +9,7 @@ pub mod forks;
 pub mod hold;
 pub mod latency_log;
 pub mod many;
+pub mod one_thread;
 pub mod overwrite;
 pub mod seconds_log;
 pub mod serving;

@@ -18,6 +18,7 @@ pub mod first_read;
 pub mod history;
 pub mod machine;
 pub mod memory_limit;
+pub mod nbd;
 pub mod peer;
 pub mod report;
 pub mod restart;
