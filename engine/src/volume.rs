@@ -62,10 +62,6 @@ impl VolumeState {
             line.removed.set(true);
         }
     }
-
-    fn is_removed(&self) -> bool {
-        matches!(&self.source, Source::Head(line) if line.removed.get())
-    }
 }
 
 /// A handle of one volume of an open store.
@@ -274,7 +270,7 @@ impl Volume {
         if offset.checked_add(len).is_none_or(|end| end > size) {
             return Err(VolumeError::OutOfRange { offset, len, size });
         }
-        if self.state.is_removed() { Err(VolumeError::Removed) } else { Ok(()) }
+        if self.state.source.is_removed() { Err(VolumeError::Removed) } else { Ok(()) }
     }
 
     fn check_writable(&self, offset: u64, len: u64) -> Result<(), VolumeError> {

@@ -1,6 +1,8 @@
 //! Bugs that were found and mended, each with its smallest story.
 
-use treering_engine::{CompressionMode, NewVolume, Store};
+use std::collections::BTreeSet;
+
+use treering_engine::{CompressionMode, NewVolume, SnapshotRef, Store, VolumeError};
 use treering_io::Io;
 use treering_io::sim::Host;
 
@@ -96,5 +98,47 @@ fn more_leftover_than_the_overlay_holds_is_published_again() {
         let store = Store::open(&io, &path(), &small).await.expect("the store opens").0;
         let main = store.volume("d", "main").expect("it was durable");
         assert_eq!(main.read(199 * 4096, 4096).await.unwrap()[0], 199);
+    });
+}
+
+/// A write to part of a block waited behind another one that waited for space, while its volume was removed. It then read the
+/// block from pages that belonged to somebody else, and told its client of damage. (Simulator, seed 41057150.)
+#[test]
+fn nothing_of_a_removed_volume_is_read_by_who_has_waited() {
+    let host = Host::new(11);
+    host.add_disk(&path(), 64 * MIB);
+    life(&host, async |io| {
+        let store = new_store(&io).await;
+        let main = store.volume("d", "main").expect("it was made");
+        for i in 0..4 {
+            main.write(i * MIB, &vec![i as u8 + 1; MIB as usize], false).await.unwrap();
+        }
+        store.close().await.unwrap();
+    });
+    life(&host, async |io| {
+        let store = open(&io).await;
+        let main = store.volume("d", "main").expect("it was made");
+        let reading = io.spawn(async move { main.prefetch(0, 4 * MIB).await });
+        io.yield_now().await;
+        store.remove_volume("d", "main").await.unwrap();
+        assert!(matches!(reading.await, Err(VolumeError::Removed)), "the rest of it must not be looked for");
+    });
+}
+
+/// Two resets in one second drew the same four digits: two snapshots had one name, and the deletion of one left the other to
+/// come back when the store was opened. (Simulator, seed 41039644.)
+#[test]
+fn resets_within_one_second_keep_snapshots_of_different_names() {
+    let host = Host::new(12);
+    host.add_disk(&path(), 64 * MIB);
+    life(&host, async |io| {
+        let store = new_store(&io).await;
+        let start = store.create_snapshot(&["d"], &Default::default()).await.unwrap().remove(0);
+        let mut names = BTreeSet::new();
+        for i in 0..1500 {
+            let kept = store.reset("d", &SnapshotRef::Name(start.name.clone())).await.unwrap();
+            assert!(names.insert(kept.name.clone()), "reset {i} called it {}, as another one had", kept.name);
+        }
+        assert_eq!(store.snapshots("d").unwrap().len(), 1501);
     });
 }

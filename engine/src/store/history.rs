@@ -111,7 +111,7 @@ impl Store {
     /// Freezes all volumes of these dots at one place of the order. One snapshot for each dot, all of one name.
     pub async fn create_snapshot(&self, dots: &[&str], new: &NewSnapshot) -> Result<Vec<SnapshotInfo>, CatalogError> {
         let turn = self.core.verbs_turn.take().await;
-        let name = new.name.clone().unwrap_or_else(|| self.name_by_time("s"));
+        let name = new.name.clone().unwrap_or_else(|| self.free_name("s", dots));
         check_name(&name)?;
         self.check_snapshot(dots, &name)?;
         self.need_versions().await?;
@@ -249,7 +249,7 @@ impl Store {
         let _turn = self.core.verbs_turn.take().await;
         self.core.log.seal_now();
         self.core.disk.io().yield_now().await;
-        let name = self.name_by_time("before-reset");
+        let name = self.free_name("before-reset", &[dot]);
         let reset = || {
             let catalog = self.core.catalog.borrow();
             let source = resolve(&catalog, dot, to)?;
@@ -463,9 +463,18 @@ impl Store {
         ttl.map_or(0, |ttl| self.core.disk.io().wall_clock().saturating_add(ns(ttl)))
     }
 
-    fn name_by_time(&self, what: &str) -> String {
+    /// A name for a snapshot that none in these dots has: what it is, the time, and four digits by chance (more of them where
+    /// chance hit a name that is taken).
+    fn free_name(&self, what: &str, dots: &[&str]) -> String {
         let io = self.core.disk.io();
-        format!("{what}-{}-{:04x}", utc(io.wall_clock() / 1_000_000_000), io.random_u64() & 0xffff)
+        let catalog = self.core.catalog.borrow();
+        let found: Vec<_> = dots.iter().filter_map(|dot| catalog.dots.get(*dot)).collect();
+        let stem = format!("{what}-{}", utc(io.wall_clock() / 1_000_000_000));
+        let mut name = format!("{stem}-{:04x}", io.random_u64() & 0xffff);
+        while found.iter().any(|dot| dot.snapshots.contains_key(&name)) {
+            name = format!("{stem}-{:016x}", io.random_u64());
+        }
+        name
     }
 }
 

@@ -47,6 +47,11 @@ impl FrozenView {
 }
 
 impl Source {
+    /// Its volume was removed: what it shows may be written over once those who were reading when it went have ended.
+    pub(crate) fn is_removed(&self) -> bool {
+        matches!(self, Source::Head(line) if line.removed.get())
+    }
+
     /// In one step: what lies above the map, the gaps in it, and the map for the gaps. The fold publishes a root before it
     /// drops a layer, so no block can be missed between the two.
     pub(crate) fn look(&self, from: u64, to: u64) -> (Vec<Piece>, Vec<(u64, u64)>, ExtentMap) {

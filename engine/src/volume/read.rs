@@ -51,8 +51,12 @@ enum Stored {
 }
 
 impl Core {
-    /// The content of blocks `[from, to)` of a volume or a version.
+    /// The content of blocks `[from, to)` of a volume or a version. The caller may have waited for space or for another write
+    /// since it asked whether the volume is there.
     pub(crate) async fn read_blocks(&self, source: &Source, from: u64, to: u64) -> Result<Buffer, VolumeError> {
+        if source.is_removed() {
+            return Err(VolumeError::Removed);
+        }
         let _ticket = self.readers.enter();
         let mut into = None;
         let wanted = self.resolve(source, from, to, &mut into).await?;
