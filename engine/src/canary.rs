@@ -52,6 +52,8 @@ pub enum Canary {
     CatalogOfAnyTime,
     /// A repair without a checkpoint believes that a slot still holds what its header says.
     HeadersBelieved,
+    /// A repair leaves in the maps what no slot holds.
+    LostStaysInMaps,
     /// The dots of one snapshot are cut one after another.
     CutPerVolume,
     /// A container is freed when one of its pieces is dead.

@@ -7,10 +7,12 @@
 //! written, at the checkpoint that the store stands on, and the log above it is folded as ever.
 //!
 //! What takes the place of a lost page is new, and belongs to its version alone; nothing else of any map changes, so that what
-//! versions share they go on sharing.
+//! versions share they go on sharing. Where a map shows what no slot holds, that is lost, and a hole takes its place.
 
 mod apply;
+mod catalogs;
 mod heirs;
+mod homeless;
 mod rebuild;
 mod scan;
 mod survey;

@@ -2,6 +2,7 @@
 
 use treering_engine::{Damaged, NewSnapshot, RepairReport, SnapshotRef, Store, StoreError, Volume, Zeroing};
 use treering_format::node::{Node, TreeKind};
+use treering_format::segment::SegmentHeader;
 use treering_format::superblock::Superblock;
 use treering_format::units::LogAddress;
 use treering_io::sim::Host;
@@ -379,4 +380,63 @@ fn a_record_that_cannot_be_read_leaves_doubt_where_it_is_not_known_what_lives() 
             |doubt: &Damaged| doubt.bytes.is_some_and(|(from, to)| from <= 9 * BLOCK as u64 && BLOCK as u64 * 10 <= to);
         assert!(report.doubtful.iter().any(gone), "{report:?}");
     }
+}
+
+/// Found by reading: what no slot holds stayed in the maps, and the fold of a write over it stopped the store.
+#[test]
+fn what_is_lost_becomes_holes_that_can_be_written_and_deleted() {
+    let mut image = prepared();
+    let fold = without_checkpoints(&mut image);
+    let superblocks = image[..32 * BLOCK].chunks(BLOCK).filter_map(|block| Superblock::decode(block).ok());
+    let geometry = superblocks.max_by_key(|superblock| superblock.generation).expect("one is whole");
+    let slot_len = geometry.segment_blocks as usize * BLOCK;
+    let slots = (geometry.data_start as usize..image.len()).step_by(slot_len);
+    let old = slots.filter_map(|at| {
+        let header = SegmentHeader::decode(&image[at..at + BLOCK]).ok()?;
+        (header.segment < fold.segment()).then_some((header.segment, at))
+    });
+    let (_, at) = old.min().expect("more than one segment was written");
+    image[at..at + slot_len].fill(0xaa);
+    let host = host(64 * MIB);
+    host.set_disk_image(&path(), image.clone());
+    let planned = repair(&host, true);
+    assert!(host.disk_image(&path()) == image, "a dry run changes nothing");
+    let report = repair(&host, false);
+    assert_eq!(report, planned);
+    assert!(report.actions.iter().any(|action| action.contains("become holes")), "{report:?}");
+    let is_lost = |name: &str, block: u64| {
+        let at = block * 2 * BLOCK as u64;
+        let lost = |lost: &&Damaged| lost.name == name && lost.bytes.is_some_and(|(from, to)| from <= at && at < to);
+        report.lost.iter().any(|damaged| lost(&damaged))
+    };
+    assert!((0..BLOCKS).any(|block| is_lost("d.v", block)) && (0..BLOCKS).any(|block| is_lost("d.v@s", block)));
+    life(&host, async |io| {
+        let store = open(&io).await;
+        is_clean(&store).await;
+        let head = store.volume("d", "v").expect("it is there");
+        let cut = store.open_snapshot("d", "v", &SnapshotRef::Name("s".into())).expect("it is there");
+        for block in 0..BLOCKS {
+            let newest = if block % 3 == 0 { 2 } else { 1 };
+            for (volume, name, generation) in [(&head, "d.v", newest), (&cut, "d.v@s", 1)] {
+                let found = volume.read(block * 2 * BLOCK as u64, BLOCK).await.expect("it can be read");
+                let wanted = if is_lost(name, block) { vec![0; BLOCK] } else { content(generation, block) };
+                assert!(found[..] == wanted[..], "{name}: block {block}");
+            }
+        }
+        for block in 0..BLOCKS {
+            head.write(block * 2 * BLOCK as u64, &content(3, block), false).await.expect("it can be written");
+        }
+        store.fold().await.expect("what was lost is written over");
+        is_clean(&store).await;
+        drop((head, cut));
+        store.remove_dot("d").await.expect("it goes");
+        for _ in 0..200 {
+            store.fold().await.expect("it is swept");
+        }
+        store.checkpoint().await.expect("it is written");
+        let report = store.check(false, &mut |_| {}).await.expect("a check");
+        assert_eq!((report.findings, report.live_blocks), (Vec::new(), 0));
+        store.close().await.expect("a clean end");
+    });
+    assert_eq!(repair(&host, false), RepairReport::default(), "nothing is left to be done");
 }

@@ -108,6 +108,7 @@ fn birds() -> Vec<Bird> {
             Canary::HeadersBelieved,
             "without a checkpoint the bytes tell whether a slot holds what its header says",
         ),
+        repaired(Canary::LostStaysInMaps, "what is lost can be written over after a repair"),
         Bird {
             name: "LyingSync",
             broken: None,

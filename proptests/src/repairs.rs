@@ -1,16 +1,19 @@
 //! Repairs: a store with a history loses pages of its maps, of the liveness of segments, or of one tree of the catalog, and
 //! sometimes both its checkpoints. After a repair every byte reads as it would have without the damage, but for those that the
-//! report names; and a check is clean.
+//! report names; and a check is clean. Slots that are gone with their header are named block by block as lost; what is lost reads as
+//! zeros, can be written over, and can be deleted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use treering_engine::{Damaged, Limits, OpenOptions, RepairReport, SnapshotRef, Store, Volume};
+use treering_engine::{Damaged, Limits, OpenOptions, RepairReport, SnapshotRef, Store, Volume, VolumeError};
 use treering_format::catalog::CatalogKey;
 use treering_format::checkpoint::Checkpoint;
+use treering_format::container::ContainerHeader;
 use treering_format::node::{Node, TreeKind};
-use treering_format::superblock::{CheckpointRef, DATA_START};
+use treering_format::segment::SegmentHeader;
+use treering_format::superblock::{CheckpointRef, DATA_START, Superblock};
 use treering_format::units::LogAddress;
 use treering_io::Io;
 use treering_io::sim::Host;
@@ -29,6 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const BOTH_PERCENT: u64 = 30;
 /// How often, of those, the catalog of the newest is not left either.
 const NEWEST_PERCENT: u64 = 25;
+/// How often, of those with the newest catalog, slots are gone as well.
+const SLOTS_PERCENT: u64 = 40;
+
+/// Enough to sweep everything that such a store can hold.
+const FOLDS: usize = 400;
 
 /// Content of every block, by the name of its volume or snapshot.
 type Content = BTreeMap<(String, u64), Result<Vec<u8>, String>>;
@@ -40,6 +48,17 @@ struct Counts {
     doubtful: u64,
     blocks: u64,
     blocks_doubtful: u64,
+    lost: u64,
+    overwritten: u64,
+}
+
+/// What was ruined.
+#[derive(Default)]
+struct Ruin {
+    what: String,
+    newest_is_gone: bool,
+    slots_are_gone: bool,
+    maps_are_ruined: bool,
 }
 
 /// Runs seeds `first..first + count`; gives how many were not repaired rightly.
@@ -55,13 +74,15 @@ pub fn run(first: u64, count: u64) -> u64 {
         }
     }
     println!(
-        "{count} damaged stores in {:.1} s: {} needed a repair, {} actions; {} blocks compared, {} of them doubtful ({} ranges)",
+        "{count} damaged stores in {:.1} s: {} needed a repair, {} actions; {} blocks compared, {} of them doubtful ({} ranges); {} ranges lost, {} blocks of them written over",
         began.elapsed().as_secs_f64(),
         counts.repaired,
         counts.actions,
         counts.blocks,
         counts.blocks_doubtful,
-        counts.doubtful
+        counts.doubtful,
+        counts.lost,
+        counts.overwritten
     );
     println!("{} passed, {failed} failed, 0 skipped", count - failed);
     failed
@@ -90,7 +111,7 @@ fn repaired(seed: u64, counts: &mut Counts) -> Result<(), Broken> {
     let (_, image) = life::left_behind_as(seed, |scenario| shape(scenario, &mut random))?;
     let expected = on(seed, image.clone(), async |io| read(&io).await)?.1?;
     let mut damaged = image.clone();
-    let (what, newest_is_gone) = damage(&mut damaged, &mut random);
+    let Ruin { what, newest_is_gone, slots_are_gone, maps_are_ruined } = damage(&mut damaged, &mut random);
     let may_refuse = names_nothing(&image, newest_is_gone);
     let planned = on(seed, damaged.clone(), async |io| repair(&io, true).await)?;
     if planned.0 != damaged {
@@ -107,14 +128,75 @@ fn repaired(seed: u64, counts: &mut Counts) -> Result<(), Broken> {
     if planned != done {
         return Err(format!("{what}: a dry run says {planned:?}, the repair {done:?}"));
     }
-    if !done.lost.is_empty() {
+    if !done.lost.is_empty() && !slots_are_gone {
         return Err(format!("{what}: the log holds everything, and this is lost: {:?}", done.lost));
     }
-    let found = on(seed, image, async |io| read(&io).await)?.1.map_err(|why| format!("{what}: {done:?}: {why}"))?;
+    let found =
+        on(seed, image.clone(), async |io| read(&io).await)?.1.map_err(|why| format!("{what}: {done:?}: {why}"))?;
     counts.repaired += u64::from(!done.actions.is_empty());
     counts.actions += done.actions.len() as u64;
     counts.doubtful += done.doubtful.len() as u64;
-    compare(&expected, &found, &done, counts).map_err(|why| format!("{what}: {done:?}: {why}"))
+    counts.lost += done.lost.len() as u64;
+    let compared = compare(&expected, &found, &done, counts).map_err(|why| format!("{what}: {done:?}: {why}"));
+    if done.lost.is_empty() {
+        // Only a page of a map that is ruined, too, showed what was in those slots: they cannot be told from free ones.
+        return if slots_are_gone && maps_are_ruined { Ok(()) } else { compared };
+    }
+    compared?;
+    let over = on(seed, image, async |io| write_over_and_delete(&io, &done.lost).await)?.1;
+    counts.overwritten += over.map_err(|why| format!("{what}: {done:?}: after the repair: {why}"))?;
+    Ok(())
+}
+
+/// Writes over all that volumes lost, and then removes everything. Returns how many blocks were written.
+async fn write_over_and_delete(io: &Io, lost: &[Damaged]) -> Result<u64, Broken> {
+    let (store, _) = Store::open(io, Path::new(STORE), &options()).await.map_err(|e| format!("opening: {e}"))?;
+    let mut written = 0;
+    for dot in store.dots() {
+        for info in &dot.volumes {
+            let name = format!("{}.{}", dot.name, info.name);
+            let Some(volume) = store.volume(&dot.name, &info.name) else { continue };
+            for (from, to) in lost.iter().filter(|lost| lost.name == name).filter_map(|lost| lost.bytes) {
+                let bytes = content::bytes(u64::from(u16::MAX), (to - from) as usize, true);
+                match volume.write(from, &bytes, true).await {
+                    Err(VolumeError::NoSpace { .. }) => continue,
+                    done => done.map_err(|e| format!("{name}: writing bytes {from} to {to}: {e}"))?,
+                }
+                store
+                    .fold()
+                    .await
+                    .map_err(|e| format!("{name}: folding what was written over bytes {from} to {to}: {e}"))?;
+                let read =
+                    volume.read(from, (to - from) as usize).await.map_err(|e| format!("{name}: reading: {e}"))?;
+                if read[..] != bytes[..] {
+                    return Err(format!("{name}: bytes {from} to {to} are not what was written over them"));
+                }
+                written += (to - from).div_ceil(BLOCK);
+            }
+        }
+    }
+    for dot in store.dots() {
+        for snapshot in store.snapshots(&dot.name).unwrap_or_default().into_iter().filter(|s| s.protected) {
+            let at = SnapshotRef::Name(snapshot.name);
+            let unprotected = store.configure_snapshot(&dot.name, &at, Some(false), None).await;
+            unprotected.map_err(|e| format!("unprotecting {}@{}: {e}", dot.name, at.text()))?;
+        }
+        store.remove_dot(&dot.name).await.map_err(|e| format!("removing {}: {e}", dot.name))?;
+    }
+    for _ in 0..FOLDS {
+        store.fold().await.map_err(|e| format!("sweeping: {e}"))?;
+    }
+    store.checkpoint().await.map_err(|e| format!("a checkpoint: {e}"))?;
+    let report = store.check(false, &mut |_| {}).await.map_err(|e| format!("checking: {e}"))?;
+    match report.findings.first() {
+        Some(finding) => return Err(format!("a check finds {} things: {}", report.findings.len(), finding.what)),
+        None if report.live_blocks > 0 => {
+            return Err(format!("{} blocks live, and all is removed", report.live_blocks));
+        }
+        None => {}
+    }
+    let _ = store.close().await;
+    Ok(written)
 }
 
 fn compare(expected: &Content, found: &Content, report: &RepairReport, counts: &mut Counts) -> Result<(), Broken> {
@@ -128,7 +210,9 @@ fn compare(expected: &Content, found: &Content, report: &RepairReport, counts: &
         let doubtful = report.doubtful.iter().any(named);
         counts.blocks_doubtful += u64::from(doubtful);
         let after = found.get(key).ok_or_else(|| format!("{name} is gone"))?;
-        if before == after || doubtful && after.is_ok() {
+        let lost = report.lost.iter().any(named);
+        let is_zeros = || after.as_ref().is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+        if before == after || doubtful && after.is_ok() || lost && is_zeros() {
             continue;
         }
         let say = |content: &Result<Vec<u8>, String>| match content {
@@ -229,9 +313,9 @@ async fn blocks_of(volume: &Volume, name: String, content: &mut Content) {
     }
 }
 
-/// Ruins a few pages of trees; of the catalog, one tree alone. And perhaps all checkpoints, and with them the newest catalog:
-/// says whether.
-fn damage(image: &mut [u8], random: &mut Random) -> (String, bool) {
+/// Ruins a few pages of trees; of the catalog, one tree alone. And perhaps all checkpoints, and with them the newest catalog or
+/// a few slots.
+fn damage(image: &mut [u8], random: &mut Random) -> Ruin {
     let block = BLOCK as usize;
     // A disk that grew may end within a block.
     let pages: Vec<(usize, TreeKind, u8)> = (DATA_START as usize..image.len() / block * block)
@@ -243,6 +327,7 @@ fn damage(image: &mut [u8], random: &mut Random) -> (String, bool) {
         .collect();
     let mut what = Vec::new();
     let mut catalog = false;
+    let mut maps_are_ruined = false;
     for _ in 0..random.between(1, 4) {
         let kind = *random.pick(&[TreeKind::Map, TreeKind::Map, TreeKind::Map, TreeKind::Liveness, TreeKind::Catalog]);
         let of_kind: Vec<_> = pages.iter().filter(|page| page.1 == kind).collect();
@@ -251,12 +336,14 @@ fn damage(image: &mut [u8], random: &mut Random) -> (String, bool) {
         }
         let (at, kind, level) = **random.pick(&of_kind);
         image[at + 64 + random.below(64) as usize] ^= 1 << random.below(8);
+        maps_are_ruined |= kind == TreeKind::Map;
         what.push(format!("page {} of the {kind}, level {level}", at / block));
     }
     let both = random.chance(BOTH_PERCENT);
-    let Some(checkpoints) = newest_superblock(image).map(|s| s.checkpoints).filter(|_| both) else {
-        return (what.join(", "), false);
+    let Some(superblock) = newest_superblock(image).filter(|_| both) else {
+        return Ruin { what: what.join(", "), maps_are_ruined, ..Ruin::default() };
     };
+    let checkpoints = superblock.checkpoints;
     let newest_is_gone = checkpoints[0].fold > checkpoints[1].fold && random.chance(NEWEST_PERCENT);
     if newest_is_gone {
         let newest: Vec<(usize, u8)> = catalog_born_at(image, checkpoints[0].fold);
@@ -269,7 +356,36 @@ fn damage(image: &mut [u8], random: &mut Random) -> (String, bool) {
         image[checkpoint.blob_page.0 as usize * block + 64] ^= 1;
         what.push(format!("checkpoint {}", checkpoint.sequence));
     }
-    (what.join(", "), newest_is_gone)
+    let gone =
+        if !newest_is_gone && random.chance(SLOTS_PERCENT) { slots(image, &superblock, random) } else { Vec::new() };
+    let slots_are_gone = !gone.is_empty();
+    what.extend(gone);
+    Ruin { what: what.join(", "), newest_is_gone, slots_are_gone, maps_are_ruined }
+}
+
+/// Ruins slots of segments that no checkpoint's log needs, or of containers, with all that they say of themselves.
+fn slots(image: &mut [u8], superblock: &Superblock, random: &mut Random) -> Vec<String> {
+    let block = BLOCK as usize;
+    let len = superblock.segment_blocks as usize * block;
+    let folds = superblock.checkpoints.iter().filter(|c| !c.is_absent()).map(|c| c.fold.segment());
+    let folded = folds.min().unwrap_or_default();
+    let starts = (0..superblock.slot_count as usize).map(|slot| superblock.data_start as usize + slot * len);
+    let mut candidates: Vec<(usize, String)> = starts
+        .filter_map(|at| {
+            let first = image.get(at..at + len)?.get(..block)?;
+            let segment = SegmentHeader::decode(first).ok().filter(|header| header.segment < folded);
+            let segment = segment.map(|header| format!("segment {}", header.segment));
+            let container = || Some(format!("container {}", ContainerHeader::decode(first).ok()?.container));
+            Some((at, segment.or_else(container)?))
+        })
+        .collect();
+    let mut gone = Vec::new();
+    for _ in 0..random.between(1, 3).min(candidates.len() as u64) {
+        let (at, what) = candidates.swap_remove(random.below(candidates.len() as u64) as usize);
+        image[at..at + len].fill(0xaa);
+        gone.push(what);
+    }
+    gone
 }
 
 /// Pages of the catalog, with their levels.

@@ -1,6 +1,6 @@
 //! What is damaged, and what will stand in its place: found out before anything is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use treering_format::container::ContainerPiece;
 use treering_format::node::NodeRef;
@@ -8,14 +8,16 @@ use treering_format::record::Encoding;
 use treering_format::units::{ContainerId, LogAddress, SegmentId};
 
 use super::RepairReport;
+use super::catalogs::catalogs;
 use super::heirs::Doubts;
+use super::homeless;
 use super::rebuild::{Base, Claims, Lost, Path, Rebuilt, rebuild, within};
 use super::scan::{Evidence, directories};
 use crate::canary::{self, Canary};
 use crate::check::{Root, Shown, stored_run, unreadable};
 use crate::error::StoreError;
 use crate::map::{Extent, Visited, extents_of};
-use crate::pages::PageSet;
+use crate::pages::{Page, PageSet};
 use crate::segments::{LiveBits, Table};
 use crate::store::{Core, Salvage};
 use crate::versions::tree::NodeId;
@@ -32,7 +34,7 @@ pub(super) struct Plan {
     pub mirror_lost: bool,
 }
 
-/// A map with lost parts.
+/// A map with lost parts, and with leaves that show what is lost.
 pub(super) struct MapRepair {
     pub node: NodeId,
     pub lost_pages: PageSet,
@@ -73,12 +75,15 @@ pub(super) async fn survey(
         pages,
         lost_pages: PageSet::default(),
         homeless: Doubts::default(),
+        homeless_blocks: 0,
+        without_homeless: BTreeMap::new(),
         report,
     };
     for root in &roots {
         survey.count(root).await;
     }
-    let maps = survey.maps(&roots, &containers).await;
+    let rebuilt = survey.maps(&roots, &containers).await;
+    let maps = survey.join_homeless(rebuilt);
     for error in wrong.iter().take(1) {
         survey.report.actions.push(format!("the liveness of segments is computed from the maps: {error}"));
     }
@@ -86,38 +91,6 @@ pub(super) async fn survey(
     survey.report.lost.extend(std::mem::take(&mut survey.homeless).named(core));
     let pages = survey.pages;
     Ok(Plan { maps, pages, live, table, table_lost: !table_is_known, mirror_lost })
-}
-
-/// Reads both catalogs; the first one was read already, or replaced by the second.
-async fn catalogs(core: &Core, pages: &mut PageSet, report: &mut RepairReport) -> bool {
-    let (first, mirror) = (core.catalog_tree.borrow().clone(), core.catalog_mirror.borrow().clone());
-    if first.dirty_nodes() > 0 {
-        report.actions.push("the catalog is written anew from its second tree".into());
-    }
-    let mut said = [Some(Vec::new()), Some(Vec::new())];
-    for (tree, said) in [first, mirror].iter().zip(&mut said) {
-        let mut leaves = tree.leaves(true);
-        loop {
-            let batch = leaves.next(&core.pages, &mut |reference| pages.insert(reference.page)).await;
-            if batch.is_empty() {
-                break;
-            }
-            for visited in batch {
-                match visited {
-                    Visited::Leaf { page, .. } => {
-                        let entries = (0..page.len()).map(|index| (page.key(index), page.value(index).to_vec()));
-                        said.iter_mut().for_each(|said| said.extend(entries.clone()));
-                    }
-                    Visited::Unreadable { .. } => *said = None,
-                }
-            }
-        }
-    }
-    let lost = said[1].is_none() || said[0].is_some() && said[0] != said[1];
-    if lost {
-        report.actions.push("the second tree of the catalog is written anew from the first".into());
-    }
-    lost
 }
 
 struct Survey<'a> {
@@ -132,6 +105,9 @@ struct Survey<'a> {
     lost_pages: PageSet,
     /// What maps show and no slot has.
     homeless: Doubts,
+    homeless_blocks: u64,
+    /// The leaves that show it, as they will be.
+    without_homeless: BTreeMap<NodeId, MapRepair>,
     report: &'a mut RepairReport,
 }
 
@@ -152,9 +128,7 @@ impl Survey<'_> {
             }
             for visited in batch {
                 match visited {
-                    Visited::Leaf { page, .. } => {
-                        extents_of(&page).for_each(|extent| self.show(root, &extent));
-                    }
+                    Visited::Leaf { page, high } => self.leaf(root, &page, high),
                     Visited::Unreadable { page, .. } => {
                         self.lost_pages.insert(page);
                     }
@@ -163,14 +137,43 @@ impl Survey<'_> {
         }
     }
 
-    fn show(&mut self, root: &Root, extent: &Extent) {
+    fn leaf(&mut self, root: &Root, leaf: &Page, high: u64) {
+        let homeless_before = self.homeless_blocks;
+        let extents: Vec<Extent> = extents_of(leaf).flat_map(|extent| self.show(root, extent)).collect();
+        if self.homeless_blocks > homeless_before {
+            let repair = self.without_homeless.entry(root.node).or_insert_with(|| MapRepair::nothing_of(root.node));
+            repair.replace_leaf(leaf.header().page, (leaf.key(0), high), extents);
+        }
+    }
+
+    /// Counts what an extent shows, and gives what the map may say of its blocks: holes where no slot holds them.
+    fn show(&mut self, root: &Root, extent: Extent) -> Vec<Extent> {
+        let table = self.table;
+        if root.thinned {
+            self.put(root, &extent);
+            return vec![extent];
+        }
+        let mut left = Vec::new();
+        for (part, has_place) in homeless::parts(root.from, &extent, |first, count| table.holds(first, count)) {
+            if has_place {
+                self.put(root, &part);
+                left.push(part);
+                continue;
+            }
+            if let Some((first, ..)) = stored_run(root.from, &part) {
+                let why = format!("segment {} lies in no slot", first.segment());
+                self.homeless.add(root.node, (part.block.0, part.end().0), why);
+            }
+            self.homeless_blocks += part.count;
+            left.push(if canary::is(Canary::LostStaysInMaps) { part } else { homeless::hole(&part) });
+        }
+        left
+    }
+
+    fn put(&mut self, root: &Root, extent: &Extent) {
         let Some((first, place, count)) = stored_run(root.from, extent) else { return };
         if first.block().checked_add(count).is_none_or(|end| end > self.core.disk.geometry().segment_blocks) {
             return;
-        }
-        if !self.table_is_known && !root.thinned && !self.table.holds(first, count) {
-            let why = format!("segment {} lies in no slot", first.segment());
-            self.homeless.add(root.node, (extent.block.0, extent.end().0), why);
         }
         let raw = extent.encoding() == Some(Encoding::Raw);
         let shown = if root.thinned { &mut self.may } else { &mut self.must };
@@ -254,8 +257,7 @@ impl Survey<'_> {
             };
             for (part, new) in parts.iter().zip(each) {
                 for extent in within(&new.extents, part.low, part.high) {
-                    self.show(root, &extent);
-                    repair.extents.push(extent);
+                    repair.extents.extend(self.show(root, extent));
                 }
             }
             let blocks: u64 = repair.extents.iter().map(|extent| extent.count).sum();
@@ -265,11 +267,12 @@ impl Survey<'_> {
             maps.push(repair);
         }
         // Live blocks that nobody shows now may have stood anywhere that is not known from whole records; and so may, where it is
-        // not known what lives, what records said that cannot be read.
+        // not known what lives, what records said that cannot be read, or whose slots are gone.
         let unshown = if table_is_known { self.unshown() } else { 0 };
         let unread = if table_is_known { 0 } else { evidence.unread };
         let why = match (unshown, unread) {
-            (0, 0) => None,
+            (0, 0) if self.homeless_blocks == 0 => None,
+            (0, 0) => Some("records that told of it were in slots that are gone".into()),
             (0, unread) => Some(format!("records in {unread} segments of the log cannot be read")),
             (unshown, _) => Some(format!("{unshown} stored blocks of which it is not known where they stood")),
         };
@@ -282,6 +285,21 @@ impl Survey<'_> {
             parts.iter().for_each(|part| doubts.add(roots[*index].node, (part.low, part.high), why()));
         }
         self.report.doubtful.extend(doubts.named(self.core));
+        maps
+    }
+
+    /// With the maps of which a leaf shows what no slot holds.
+    fn join_homeless(&mut self, mut maps: Vec<MapRepair>) -> Vec<MapRepair> {
+        if self.homeless_blocks > 0 {
+            let blocks = self.homeless_blocks;
+            self.report.actions.push(format!("{blocks} blocks that are lost, for no slot holds them, become holes"));
+        }
+        for (node, repair) in std::mem::take(&mut self.without_homeless) {
+            match maps.iter_mut().find(|map| map.node == node) {
+                Some(map) => map.join(repair),
+                None => maps.push(repair),
+            }
+        }
         maps
     }
 
@@ -351,7 +369,7 @@ impl Survey<'_> {
         let segment_blocks = self.core.disk.geometry().segment_blocks;
         let none = LiveBits::empty(segment_blocks);
         let mut live = BTreeMap::new();
-        let segments: std::collections::BTreeSet<SegmentId> =
+        let segments: BTreeSet<SegmentId> =
             self.must.segments().chain(self.may.segments()).chain(table.live.keys().copied()).collect();
         let (mut set, mut cleared) = (0u64, 0u64);
         for id in segments {

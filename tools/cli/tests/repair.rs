@@ -83,3 +83,30 @@ fn a_store_without_a_checkpoint_is_found_again() {
     shop.run(&["store", "check", "--repair"]).good();
     assert!(shop.run(&["store", "check", "--data"]).good().ends_with("sound: nothing is wrong\n"));
 }
+
+#[test]
+fn what_is_beyond_repair_is_refused_with_a_way_out_and_left_as_it_is() {
+    let shop = Shop::new();
+    shop.run(&["rm", "shop", "--yes"]).good();
+    // Both checkpoints are to know of nothing.
+    for _ in 0..2 {
+        shop.run(&["init", "short", "--volume", "main=1M"]).good();
+        shop.run(&["rm", "short", "--yes"]).good();
+    }
+    let file = fs::File::options().read(true).write(true).open(shop.store()).expect("ours");
+    let whole = fs::read(shop.store()).expect("ours");
+    for (number, _) in whole.chunks(BLOCK).enumerate().filter(|(_, block)| block.starts_with(b"TRCHKPNT")) {
+        file.write_all_at(&[0xff], (number * BLOCK) as u64 + 20).expect("ours");
+    }
+    let damaged = fs::read(shop.store()).expect("ours");
+    for arguments in [&["store", "check", "--repair", "--dry-run"][..], &["store", "check", "--repair"]] {
+        let refused = shop.run(arguments);
+        assert_eq!((refused.code, refused.out.as_str()), (7, ""), "{}", refused.err);
+        let path = shop.path();
+        let way_out = format!(
+            "\nfix: restore {path} from a copy; if everything in it had been deleted, remove it and make it anew: treering store init {path}\n"
+        );
+        assert!(refused.err.contains(&way_out), "{}", refused.err);
+    }
+    assert!(fs::read(shop.store()).expect("ours") == damaged, "a repair that is refused changes nothing");
+}
