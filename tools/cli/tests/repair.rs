@@ -86,12 +86,14 @@ fn a_store_without_a_checkpoint_is_found_again() {
 
 #[test]
 fn what_is_beyond_repair_is_refused_with_a_way_out_and_left_as_it_is() {
-    let shop = Shop::new();
+    let mut shop = Shop::new();
     shop.run(&["rm", "shop", "--yes"]).good();
-    // Both checkpoints are to know of nothing.
+    // Both checkpoints are to know of nothing: each is written when the server ends.
     for _ in 0..2 {
+        shop.serve(&[]);
         shop.run(&["init", "short", "--volume", "main=1M"]).good();
         shop.run(&["rm", "short", "--yes"]).good();
+        assert_eq!(shop.stop(), 0);
     }
     let file = fs::File::options().read(true).write(true).open(shop.store()).expect("ours");
     let whole = fs::read(shop.store()).expect("ours");
