@@ -278,6 +278,13 @@ impl Segments {
         Ok(freed)
     }
 
+    /// How many of these blocks are live. Their bits are loaded.
+    pub(crate) fn count_set(&self, from: LogAddress, blocks: u32) -> u64 {
+        let state = self.0.borrow();
+        let live = &state.live.get(&from.segment()).expect("bits are loaded before they are asked").bits;
+        (from.block()..from.block() + blocks).filter(|block| live.get(*block)).count() as u64
+    }
+
     pub(crate) fn tree(&self) -> Tree {
         self.0.borrow().tree.clone()
     }

@@ -320,3 +320,38 @@ fn what_df_tells_adds_up_and_agrees_with_a_check() {
         assert!(usage.dead_bytes > 0 && usage.pages_waiting_bytes > 0, "{usage:?}");
     });
 }
+
+#[test]
+fn what_only_a_branching_point_holds_is_shown_and_comes_back_with_its_last_fork() {
+    life(&host(64 * MIB), async |io| {
+        create(&io).await;
+        let store = open_lazy(&io).await;
+        store.create_dot("d", &[volume("main", 16 * MIB)]).await.unwrap();
+        let main = store.volume("d", "main").unwrap();
+        main.write(0, &noise(1, 4 * MIB as usize), false).await.unwrap();
+        store.create_snapshot(&["d"], &snapshot(0)).await.unwrap();
+        let base = SnapshotRef::Name(snapshot(0).name.unwrap());
+        store.fork("d", &base, &["fork".into()], None).await.unwrap();
+        store.delete_snapshots("d", &[base]).await.unwrap();
+        let fork = store.volume("fork", "main").unwrap();
+        let held = async || {
+            store.checkpoint().await.unwrap();
+            let checked = store.check(false, &mut |_| {}).await.unwrap();
+            let usage = store.usage().await.unwrap();
+            assert_eq!(usage.live_bytes + usage.branching_bytes, checked.live_blocks * 4096);
+            assert_eq!(usage.parts().iter().sum::<u64>(), usage.store_bytes);
+            usage.branching_bytes
+        };
+        assert_eq!(held().await, 0, "both show all of it");
+        main.write(0, &noise(2, 2 * MIB as usize), false).await.unwrap();
+        assert_eq!(held().await, 0, "the fork shows all of it");
+        fork.write(MIB, &noise(3, 2 * MIB as usize), false).await.unwrap();
+        assert_eq!(held().await, MIB, "nobody shows the second MiB");
+        drop(fork);
+        store.remove_dot("fork").await.unwrap();
+        while held().await > 0 {
+            io.sleep(Duration::from_secs(1)).await;
+        }
+        is_clean(&store).await;
+    });
+}

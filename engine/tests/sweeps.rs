@@ -211,6 +211,7 @@ fn a_hidden_version_gives_back_what_no_child_shows() {
         // Both go on from s1, and each overwrites all of it: one after the other.
         generation(&volumes[0], 1, 1).await;
         let one_left = settled().await;
+        assert_eq!(store.usage().await.expect("sound").branching_bytes, 0, "the other one shows all of it");
         generation(&volumes[1], 1, 1).await;
         let none_left = settled().await;
         assert!(none_left <= one_left, "{none_left} segments with two copies, {one_left} with three");

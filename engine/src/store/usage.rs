@@ -13,6 +13,8 @@ pub struct Usage {
     pub store_bytes: u64,
     /// Stored blocks that a volume or a snapshot shows, of what is folded.
     pub live_bytes: u64,
+    /// Stored blocks that only deleted snapshots show, on which more than one volume or snapshot is based.
+    pub branching_bytes: u64,
     /// The rest of the slots they lie in: what nobody shows any more or not yet, with the headers of records and segments.
     pub dead_bytes: u64,
     /// Of the segment that the log is appending to, what is not written yet.
@@ -34,9 +36,10 @@ pub struct Usage {
 }
 
 impl Usage {
-    pub fn parts(&self) -> [u64; 9] {
+    pub fn parts(&self) -> [u64; 10] {
         [
             self.live_bytes,
+            self.branching_bytes,
             self.dead_bytes,
             self.open_bytes,
             self.pages_used_bytes,
@@ -50,13 +53,14 @@ impl Usage {
 }
 
 impl Store {
-    /// Counts what each byte is used for. It reads the segment table, and disturbs nobody.
+    /// Counts what each byte is used for. It reads the segment table and the maps of deleted snapshots that others are based on.
     pub async fn usage(&self) -> Result<Usage, VolumeError> {
         let core = &self.core;
         let damaged = |error: PageError| VolumeError::Damaged { block: 0, what: error.to_string() };
         while !core.segments.count_some(&core.pages).await.map_err(damaged)? {
             core.disk.io().yield_now().await;
         }
+        let branching = core.held_by_branching().await.map_err(damaged)?;
         // Nothing waits from here on.
         let live = core.segments.live_blocks().unwrap_or_default() * BLOCK;
         let length = core.disk.file().len().unwrap_or(0);
@@ -64,13 +68,15 @@ impl Store {
         let open_bytes = core.log.open_blocks() * BLOCK;
         let written = (slots.log + slots.containers) * slot_bytes - open_bytes;
         // Damage may say more than there is.
-        let live_bytes = live.min(written);
+        let shown_or_held = live.min(written);
+        let branching_bytes = branching.min(shown_or_held);
         let (used, free) = (core.pages.used_pages() * BLOCK, core.pages.available() * BLOCK);
         let room = core.room.free(Keys::default());
         let usage = Usage {
             store_bytes: length.max(core.disk.geometry().data_start + slots.total * slot_bytes),
-            live_bytes,
-            dead_bytes: written - live_bytes,
+            live_bytes: shown_or_held - branching_bytes,
+            branching_bytes,
+            dead_bytes: written - shown_or_held,
             open_bytes,
             pages_used_bytes: used,
             pages_waiting_bytes: slots.pages * slot_bytes - used - free,

@@ -27,6 +27,7 @@ use crate::store::Core;
 mod dead;
 pub(crate) mod pace;
 mod thin;
+mod unshown;
 
 pub(crate) use dead::{asked_of_child, dead_of};
 pub(crate) use thin::Thinning;
@@ -49,7 +50,8 @@ impl Core {
     /// Sweeps the next few leaves of the version whose turn it is. False: nothing is deleted. The caller has the fold's turn.
     pub(crate) async fn sweep_slice(&self) -> Result<bool, PageError> {
         let Some(swept) = self.to_be_swept() else { return Ok(false) };
-        let (extents, to) = self.slice(&swept).await?;
+        let leaves = self.limits.sweep_leaves;
+        let (extents, to) = self.own_slice(&swept.map, swept.floor, swept.child.as_ref(), swept.cursor, leaves).await?;
         let range = (swept.cursor, to);
         let theirs = match &swept.child {
             Some(child) if !canary::is(Canary::IgnoreChild) => {
@@ -92,16 +94,22 @@ impl Core {
         Some(Swept { id, map: map(NodeId::Frozen(id)), child, floor, cursor, thinned })
     }
 
-    /// The version's extents of this slice, and where the next one begins. What starts behind the slice may be among them.
-    async fn slice(&self, swept: &Swept) -> Result<(Vec<Extent>, u64), PageError> {
-        let (pages, child) = (&self.pages, swept.child.as_ref());
-        let range = (swept.cursor, u64::MAX);
-        let born = swept.map.born_after(pages, swept.floor, child, range, self.limits.sweep_leaves).await?;
+    /// What a map shows from block `from` on, in so many leaves, that is newer than `floor` and that the child's map does not share
+    /// with it, and where the next slice begins. What starts behind the slice may be among them.
+    pub(super) async fn own_slice(
+        &self,
+        map: &ExtentMap,
+        floor: Option<LogAddress>,
+        child: Option<&ExtentMap>,
+        from: u64,
+        leaves: usize,
+    ) -> Result<(Vec<Extent>, u64), PageError> {
+        let born = map.born_after(&self.pages, floor, child, (from, u64::MAX), leaves).await?;
         let (mut extents, to) = (born.extents, born.next);
         if to < u64::MAX {
             // Pieces of compressed extents that start before.
             let tail = (to, to + COMPRESSED_EXTENT_BLOCKS - 1);
-            extents.extend(swept.map.born_after(pages, swept.floor, child, tail, usize::MAX).await?.extents);
+            extents.extend(map.born_after(&self.pages, floor, child, tail, usize::MAX).await?.extents);
         }
         Ok((extents, to))
     }

@@ -130,6 +130,9 @@ pub struct SpaceReport {
     pub store_bytes: u64,
     /// Stored data that volumes and snapshots show.
     pub live_bytes: u64,
+    /// What only deleted snapshots show that more than one volume or snapshot is based on.
+    #[serde(default)]
+    pub branching_bytes: u64,
     /// What nobody shows any more, with the log's own headers.
     pub dead_bytes: u64,
     /// What the log may still append to its open segment.

@@ -104,6 +104,7 @@ pub async fn space(store: &Store) -> Result<SpaceReport, Trouble> {
         schema: SCHEMA,
         store_bytes: usage.store_bytes,
         live_bytes: usage.live_bytes,
+        branching_bytes: usage.branching_bytes,
         dead_bytes: usage.dead_bytes,
         open_bytes: usage.open_bytes,
         pages_used_bytes: usage.pages_used_bytes,

@@ -46,7 +46,7 @@ fn df_adds_up_to_the_size_of_the_store() {
         let space = shop.run(&["store", "df", "--json"]).json();
         let bytes = |name: &str| space[name].as_u64().unwrap_or_else(|| panic!("{name} in {space}"));
         let mut parts = vec!["live_bytes", "dead_bytes", "open_bytes", "freed_bytes", "free_bytes", "fixed_bytes"];
-        parts.extend(["pages_used_bytes", "pages_waiting_bytes", "pages_free_bytes"]);
+        parts.extend(["branching_bytes", "pages_used_bytes", "pages_waiting_bytes", "pages_free_bytes"]);
         let sum: u64 = parts.into_iter().map(bytes).sum();
         assert_eq!(sum, bytes("store_bytes"));
         assert_eq!(bytes("store_bytes"), fs::metadata(shop.store()).expect("ours").len());

@@ -10,12 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use treering_format::units::{LogAddress, SegmentId, VersionId};
+use treering_format::units::{SegmentId, VersionId};
 
-use super::{Swept, asked_of_child, dead_of};
 use crate::canary::{self, Canary};
 use crate::disk::BLOCK;
-use crate::map::ExtentMap;
 use crate::pages::PageError;
 use crate::store::Core;
 use crate::versions::Versions;
@@ -96,33 +94,8 @@ impl Core {
     /// Thins the next few leaves of a hidden version. The caller has the fold's turn.
     pub(crate) async fn thin_slice(&self) -> Result<(), PageError> {
         let Some((id, cursor)) = self.to_be_thinned() else { return Ok(()) };
-        let (children, floor) = {
-            let tree = self.versions.tree();
-            (tree.children(id).collect::<Vec<_>>(), tree.page_floor(NodeId::Frozen(id)))
-        };
-        let map = |node| self.versions.map(node, &self.lines).unwrap_or_else(|| panic!("{node:?} has no map"));
-        let children: Vec<ExtentMap> = children.into_iter().map(map).collect();
-        let hidden =
-            Swept { id, map: map(NodeId::Frozen(id)), child: children.first().cloned(), floor, cursor, thinned: true };
-        let root = hidden.map.stored_root();
-        if root.is_none() || children.iter().any(|child| child.stored_root() == root) {
-            self.versions.thinned_to(id, u64::MAX);
-            return Ok(());
-        }
-        let (extents, to) = self.slice(&hidden).await?;
-        let range = (cursor, to);
-        let floor = |_| floor.unwrap_or(LogAddress::NONE);
-        let mut dead = dead_of(&extents, &[], range, floor);
-        dead.sort_unstable();
-        for child in &children {
-            if dead.is_empty() {
-                break;
-            }
-            let theirs = self.shown_at(child, &asked_of_child(&extents, range)).await?;
-            let mut without = dead_of(&extents, &theirs, range, floor);
-            without.sort_unstable();
-            dead = both(&dead, &without);
-        }
+        let unshown = self.unshown(NodeId::Frozen(id), cursor, self.limits.sweep_leaves).await?;
+        let (dead, to) = unshown.unwrap_or_else(|| panic!("version {id} or one that goes on from it has no map"));
         let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
         self.segments.load_bits(&self.pages, touched.into_iter()).await?;
         // From here to the end nothing waits.
@@ -136,33 +109,27 @@ impl Core {
         self.versions.thinned_to(id, to);
         Ok(())
     }
-}
 
-/// The blocks that are in both lists of runs, which are sorted.
-fn both(left: &[(LogAddress, u32)], right: &[(LogAddress, u32)]) -> Vec<(LogAddress, u32)> {
-    let mut found = Vec::new();
-    let (mut i, mut j) = (0, 0);
-    while let (Some((a, a_blocks)), Some((b, b_blocks))) = (left.get(i), right.get(j)) {
-        let (a_end, b_end) = (a.0 + u64::from(*a_blocks), b.0 + u64::from(*b_blocks));
-        let (from, to) = (a.0.max(b.0), a_end.min(b_end));
-        if from < to {
-            found.push((LogAddress(from), (to - from) as u32));
+    /// Bytes that hidden versions hold and that nothing with a name shows, as folded: what thinning would give back.
+    pub(crate) async fn held_by_branching(&self) -> Result<u64, PageError> {
+        let mut blocks = 0;
+        let is_hidden = |id| matches!(self.versions.tree().get(id).map(|v| v.life), Some(VersionLife::Hidden { .. }));
+        let all: Vec<VersionId> = self.versions.tree().frozen().map(|(id, _)| id).collect();
+        for id in all {
+            let mut from = 0;
+            while from < u64::MAX {
+                let _turn = self.fold_turn.take().await;
+                if !is_hidden(id) {
+                    break;
+                }
+                let unshown = self.unshown(NodeId::Frozen(id), from, self.limits.sweep_leaves).await?;
+                let Some((runs, to)) = unshown else { break };
+                let touched: BTreeSet<SegmentId> = runs.iter().map(|(address, _)| address.segment()).collect();
+                self.segments.load_bits(&self.pages, touched.into_iter()).await?;
+                blocks += runs.iter().map(|(address, count)| self.segments.count_set(*address, *count)).sum::<u64>();
+                from = to;
+            }
         }
-        if a_end <= b_end { i += 1 } else { j += 1 }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_holds_what_is_in_each_of_two_lists() {
-        let runs = |list: &[(u64, u32)]| list.iter().map(|(at, blocks)| (LogAddress(*at), *blocks)).collect::<Vec<_>>();
-        let (left, right) = (runs(&[(10, 5), (20, 10), (40, 1)]), runs(&[(5, 2), (12, 10), (25, 1), (28, 20)]));
-        assert_eq!(both(&left, &right), runs(&[(12, 3), (20, 2), (25, 1), (28, 2), (40, 1)]));
-        assert_eq!(both(&right, &left), both(&left, &right));
-        assert_eq!(both(&left, &[]), []);
+        Ok(blocks * BLOCK)
     }
 }

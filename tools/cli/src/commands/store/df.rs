@@ -45,6 +45,7 @@ fn text(space: &SpaceReport) -> String {
     let row = |name: &str, bytes: u64, note: String| vec![name.into(), iec(bytes), share(bytes), note];
     let rows = [
         row("live data", space.live_bytes, "shown by volumes and snapshots".into()),
+        row("branching", space.branching_bytes, "held by deleted snapshots that several are based on".into()),
         row("dead data", space.dead_bytes, "shown by nobody, and the log's own headers".into()),
         row("log's open end", space.open_bytes, String::new()),
         row("maps", space.pages_used_bytes, String::new()),
