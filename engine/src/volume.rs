@@ -23,6 +23,7 @@ mod streams;
 
 pub(crate) use ahead::Ahead;
 pub(crate) use read::Broken;
+use read::Keep;
 pub use status::Extent;
 use streams::Streams;
 
@@ -101,7 +102,7 @@ impl Volume {
         }
         let (from, to) = blocks_of(offset, len as u64);
         self.follow_stream(from, to);
-        let mut whole = self.core.read_blocks(&self.state.source, from, to).await?;
+        let mut whole = self.core.read_blocks(&self.state.source, from, to, Keep::Wanted).await?;
         let start = (offset - from * BLOCK) as usize;
         if start == 0 {
             whole.truncate(len);
@@ -208,12 +209,13 @@ impl Volume {
     /// Reads a range into the data cache.
     pub async fn prefetch(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
         self.check_range(offset, len)?;
-        let step = 256 * BLOCK;
+        // Longer ones are streams, of which nothing is kept.
+        let step = self.core.limits.stream_blocks.max(1) * BLOCK;
         let mut at = offset;
         while at < offset + len {
             let bytes = step.min(offset + len - at);
             let (from, to) = blocks_of(at, bytes);
-            self.core.read_blocks(&self.state.source, from, to).await?;
+            self.core.read_blocks(&self.state.source, from, to, Keep::All).await?;
             at += bytes;
         }
         Ok(())
@@ -242,7 +244,7 @@ impl Volume {
         let guard = self.state.head()?.begin_merge(block, block + 1).await;
         loop {
             guard.take_disturbed();
-            let mut whole = self.core.read_blocks(&self.state.source, block, block + 1).await?;
+            let mut whole = self.core.read_blocks(&self.state.source, block, block + 1, Keep::Wanted).await?;
             whole[within..within + bytes.len()].copy_from_slice(bytes);
             match full {
                 OnFull::ByPolicy => self.core.admit(1).await?,

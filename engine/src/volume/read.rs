@@ -36,6 +36,15 @@ pub(crate) struct Broken {
     pub what: String,
 }
 
+/// What a read leaves in the data cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// What the cache wants.
+    Wanted,
+    /// All of it: somebody said that he will come for it.
+    All,
+}
+
 /// Blocks of the volume that must come from the log.
 struct Wanted {
     block: u64,
@@ -53,7 +62,13 @@ enum Stored {
 impl Core {
     /// The content of blocks `[from, to)` of a volume or a version. The caller may have waited for space or for another write
     /// since it asked whether the volume is there.
-    pub(crate) async fn read_blocks(&self, source: &Source, from: u64, to: u64) -> Result<Buffer, VolumeError> {
+    pub(crate) async fn read_blocks(
+        &self,
+        source: &Source,
+        from: u64,
+        to: u64,
+        keep: Keep,
+    ) -> Result<Buffer, VolumeError> {
         if source.is_removed() {
             return Err(VolumeError::Removed);
         }
@@ -66,10 +81,10 @@ impl Core {
             && *count == to - from
             && (self.is_stream(*count) || self.cache.get(*address).is_none())
         {
-            return self.read_run(from, *address, checksums).await;
+            return self.read_run(from, *address, checksums, keep).await;
         }
         let mut into = into.unwrap_or_else(|| Buffer::with_len(((to - from) * BLOCK) as usize));
-        self.fetch(from, wanted, &mut into).await?;
+        self.fetch(from, wanted, &mut into, keep).await?;
         Ok(into)
     }
 
@@ -155,7 +170,7 @@ impl Core {
     }
 
     /// Brings in everything wanted, all reads at once.
-    async fn fetch(&self, from: u64, wanted: Vec<Wanted>, into: &mut Buffer) -> Result<(), VolumeError> {
+    async fn fetch(&self, from: u64, wanted: Vec<Wanted>, into: &mut Buffer, keep: Keep) -> Result<(), VolumeError> {
         let mut reads = Vec::new();
         for item in wanted {
             match item.stored {
@@ -168,7 +183,7 @@ impl Core {
                 }
             }
         }
-        let results = join_all(reads.iter().map(|missing| self.read_missing(missing))).await;
+        let results = join_all(reads.iter().map(|missing| self.read_missing(missing, keep))).await;
         for (missing, result) in reads.iter().zip(results) {
             let (block, data, skip) = (missing.block(), result?, missing.skip());
             let start = ((block - from) * BLOCK) as usize;
@@ -212,10 +227,10 @@ impl Core {
         missing(&mut run);
     }
 
-    async fn read_missing(&self, missing: &Missing) -> Result<Rc<Buffer>, VolumeError> {
+    async fn read_missing(&self, missing: &Missing, keep: Keep) -> Result<Rc<Buffer>, VolumeError> {
         match missing {
             Missing::Raw { block, address, checksums } => {
-                Ok(Rc::new(self.read_run(*block, *address, checksums).await?))
+                Ok(Rc::new(self.read_run(*block, *address, checksums, keep).await?))
             }
             Missing::Lz4 { block, address, blocks, stored_blocks, checksum, .. } => {
                 if let Some(expanded) = self.cache.get(*address) {
@@ -226,7 +241,9 @@ impl Core {
                 let expanded = expand(&stored, BlockCount(*blocks))
                     .map_err(|what| VolumeError::Damaged { block: *block, what: format!("{address}: {what}") })?;
                 let expanded = Rc::new(expanded);
-                self.cache.insert(*address, Rc::clone(&expanded));
+                if self.keeps(*address, keep) {
+                    self.cache.insert(*address, Rc::clone(&expanded));
+                }
                 Ok(expanded)
             }
         }
@@ -272,8 +289,14 @@ impl Core {
         ((checksums.len() as u64 - lost) * BLOCK, broken)
     }
 
-    /// Reads a run that no cache holds, and leaves it in the cache if it is short.
-    async fn read_run(&self, block: u64, address: LogAddress, checksums: &[u32]) -> Result<Buffer, VolumeError> {
+    /// Reads a run that no cache holds, and leaves in the cache what is to be kept of it, if it is short.
+    async fn read_run(
+        &self,
+        block: u64,
+        address: LogAddress,
+        checksums: &[u32],
+        keep: Keep,
+    ) -> Result<Buffer, VolumeError> {
         let count = checksums.len() as u64;
         if self.is_stream(count) {
             return match self.ahead.take(address, count).await {
@@ -283,9 +306,16 @@ impl Core {
         }
         let buffer = self.read_raw(block, address, checksums).await?;
         for (i, block) in buffer.chunks_exact(BLOCK as usize).enumerate() {
-            self.cache.insert(address.next(i as u32), Rc::new(Buffer::from(block)));
+            let address = address.next(i as u32);
+            if self.keeps(address, keep) {
+                self.cache.insert(address, Rc::new(Buffer::from(block)));
+            }
         }
         Ok(buffer)
+    }
+
+    fn keeps(&self, address: LogAddress, keep: Keep) -> bool {
+        keep == Keep::All || self.cache.wants(address)
     }
 
     /// Reads of so many blocks come one behind the other, if they come again at all.
