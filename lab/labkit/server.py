@@ -59,6 +59,7 @@ class Server:
 
     def __init__(self, scene, volumes, transport="unix", address="127.0.0.1", port=0, namespace=None, environment=None,
                  arguments=(), store=None, store_size="8G", binary=None):
+        """`store_size` None: the store is all of a device."""
         self.scene, self.volumes, self.transport = scene, volumes, transport
         self.address, self.namespace = address, namespace
         self.port = port or free_port()
@@ -117,7 +118,8 @@ class Treering(Server):
         return json.loads(said) if "--json" in arguments else said
 
     def create(self):
-        self.command("store", "init", self.store, "--size", self.store_size, "--sparse")
+        size = ["--size", self.store_size, "--sparse"] if self.store_size else []
+        self.command("store", "init", self.store, *size)
         volumes = [word for name, size in self.volumes.items() for word in ("--volume", f"{name}={size}")]
         self.command("--store", self.store, "init", DOT, *volumes)
 
