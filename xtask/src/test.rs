@@ -28,7 +28,7 @@ const BLOCKS: &[Block] = &[
         what: "format, clippy, no unsafe outside io/",
         run: || ours(&["check"]),
     },
-    Block { name: "unit", budget_seconds: 270, what: "unit, conformance, model and property tests", run: unit },
+    Block { name: "unit", budget_seconds: 420, what: "unit, conformance, model and property tests", run: unit },
     Block {
         name: "sim",
         budget_seconds: 240,
@@ -37,13 +37,13 @@ const BLOCKS: &[Block] = &[
     },
     Block {
         name: "canaries",
-        budget_seconds: 60,
+        budget_seconds: 90,
         what: "broken variants that the simulator must reject",
         run: canaries,
     },
     Block {
         name: "fuzz",
-        budget_seconds: 90,
+        budget_seconds: 210,
         what: "every fuzz target for 15 s",
         run: || ours(&["fuzz", "--seconds", "15"]),
     },

@@ -60,7 +60,7 @@ struct Pair {
 }
 
 pub fn run(folder: &Path, scale: Scale) -> Result<Vec<Row>> {
-    let stand = Stand::new(&folder.join("hold"), scale.of(40 * 1024, 8192), VOLUMES, VOLUME_MIB)?;
+    let stand = Stand::new(&folder.join("hold"), scale.of(40 * 1024, 16 * 1024), VOLUMES, VOLUME_MIB)?;
     stand.prefill(VOLUME_MIB)?;
     let fio = measure(&stand, folder, scale, Load::Fio)?;
     let one = measure(&stand, folder, scale, Load::OneThread)?;
