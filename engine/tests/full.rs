@@ -355,3 +355,52 @@ fn what_only_a_branching_point_holds_is_shown_and_comes_back_with_its_last_fork(
         is_clean(&store).await;
     });
 }
+
+#[test]
+fn deleting_works_on_a_full_store_after_many_servers_died_on_it() {
+    for trims in [false, true] {
+        for kill in [false, true] {
+            let host = host(24 * MIB);
+            life(&host, async |io| {
+                create(&io).await;
+                let store = open_lazy(&io).await;
+                store.create_dot("d", &[volume("main", 64 * MIB)]).await.unwrap();
+                store.volume("d", "main").unwrap().write(0, &noise(9, 4096), false).await.unwrap();
+                store.create_snapshot(&["d"], &snapshot(0)).await.unwrap();
+                fill(&store, "d", "main").await;
+                store.volume("d", "main").unwrap().flush().await.unwrap();
+            });
+            for i in 0..40u64 {
+                if kill {
+                    host.process_crash()
+                } else {
+                    host.host_crash()
+                }
+                life(&host, async |io| {
+                    let store = open_lazy(&io).await;
+                    let main = store.volume("d", "main").unwrap();
+                    if trims {
+                        main.trim((100 + i) * 4096, 4096, true).await.unwrap();
+                    }
+                    let _ = main.write(i * 4096, &noise(i, 4096), true).await;
+                    store
+                        .configure_snapshot("d", &SnapshotRef::Name(snapshot(0).name.unwrap()), Some(i % 2 == 0), None)
+                        .await
+                        .unwrap_or_else(|e| panic!("life {i} trims {trims} kill {kill}: {e}"));
+                });
+            }
+            if kill {
+                host.process_crash()
+            } else {
+                host.host_crash()
+            }
+            life(&host, async |io| {
+                let store = open_lazy(&io).await;
+                let base = SnapshotRef::Name(snapshot(0).name.unwrap());
+                store.configure_snapshot("d", &base, Some(false), None).await.unwrap();
+                store.delete_snapshots("d", &[base]).await.unwrap();
+                is_clean(&store).await;
+            });
+        }
+    }
+}
