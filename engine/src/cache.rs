@@ -43,7 +43,7 @@ impl DataCache {
         self.0.borrow().content.get(&address.0).cloned()
     }
 
-    /// Whether what is read at this address now is worth being kept. It is remembered that somebody asked.
+    /// Whether what is read at this address now is worth being kept. Where it is not, it is remembered that somebody asked.
     pub(crate) fn wants(&self, address: LogAddress) -> bool {
         let State { content, seen } = &mut *self.0.borrow_mut();
         content.weight() < content.capacity() / 2 || seen.again(address)

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use treering_format::record::Encoding;
-use treering_format::units::{BlockIndex, LogAddress, OrderNumber, SegmentId};
+use treering_format::units::{BlockIndex, LogAddress, OrderNumber};
 
 use crate::canary::{self, Canary};
 use crate::error::Failure;
@@ -142,8 +142,7 @@ impl Core {
         map.merge(&self.pages, self.disk.io(), &changes, page_floor, &mut |extent| displaced.push(extent)).await?;
         let dead = self.dead_runs(node, &map, displaced).await?;
         let born = born_runs(&changes);
-        let touched: BTreeSet<SegmentId> = born.iter().chain(&dead).map(|(address, _)| address.segment()).collect();
-        self.segments.load_bits(&self.pages, touched.into_iter()).await?;
+        self.segments.load_bits_of(&self.pages, born.iter().chain(&dead)).await?;
         // From here to the end nothing waits: bits, root and overlay change as one.
         for (address, blocks) in born {
             let replayed = address.segment() < self.first_segment && canary::is(Canary::ReplayDoesNotSetBits);

@@ -7,6 +7,7 @@ use treering_engine::{
     Zeroing,
 };
 use treering_io::Io;
+use treering_io::sim::Host;
 
 mod support;
 
@@ -359,7 +360,7 @@ fn what_only_a_branching_point_holds_is_shown_and_comes_back_with_its_last_fork(
 #[test]
 fn deleting_works_on_a_full_store_after_many_servers_died_on_it() {
     for trims in [false, true] {
-        for kill in [false, true] {
+        for crash in [Host::host_crash, Host::process_crash] {
             let host = host(24 * MIB);
             life(&host, async |io| {
                 create(&io).await;
@@ -371,11 +372,7 @@ fn deleting_works_on_a_full_store_after_many_servers_died_on_it() {
                 store.volume("d", "main").unwrap().flush().await.unwrap();
             });
             for i in 0..40u64 {
-                if kill {
-                    host.process_crash()
-                } else {
-                    host.host_crash()
-                }
+                crash(&host);
                 life(&host, async |io| {
                     let store = open_lazy(&io).await;
                     let main = store.volume("d", "main").unwrap();
@@ -386,14 +383,10 @@ fn deleting_works_on_a_full_store_after_many_servers_died_on_it() {
                     store
                         .configure_snapshot("d", &SnapshotRef::Name(snapshot(0).name.unwrap()), Some(i % 2 == 0), None)
                         .await
-                        .unwrap_or_else(|e| panic!("life {i} trims {trims} kill {kill}: {e}"));
+                        .unwrap_or_else(|e| panic!("life {i}, trims {trims}: {e}"));
                 });
             }
-            if kill {
-                host.process_crash()
-            } else {
-                host.host_crash()
-            }
+            crash(&host);
             life(&host, async |io| {
                 let store = open_lazy(&io).await;
                 let base = SnapshotRef::Name(snapshot(0).name.unwrap());

@@ -118,20 +118,25 @@ fn leaves_and_liveness_together_are_rebuilt() {
     reads_as_before(&host);
 }
 
+/// The dot is removed and swept, and no block lives any more.
+async fn everything_comes_back(store: Store) {
+    store.remove_dot("d").await.expect("it goes");
+    for _ in 0..200 {
+        store.fold().await.expect("it is swept");
+    }
+    store.checkpoint().await.expect("it is written");
+    let report = store.check(false, &mut |_| {}).await.expect("a check");
+    assert_eq!((report.findings, report.live_blocks), (Vec::new(), 0));
+    store.close().await.expect("a clean end");
+}
+
 #[test]
 fn what_a_repaired_store_frees_comes_back() {
     let host = ruined(prepared(), |kind, level| kind == TreeKind::Map && level == 0);
     repair(&host, false);
     life(&host, async |io| {
         let store = open(&io).await;
-        store.remove_dot("d").await.expect("it goes");
-        for _ in 0..200 {
-            store.fold().await.expect("it is swept");
-        }
-        store.checkpoint().await.expect("it is written");
-        let report = store.check(false, &mut |_| {}).await.expect("a check");
-        assert_eq!((report.findings, report.live_blocks), (Vec::new(), 0));
-        store.close().await.expect("a clean end");
+        everything_comes_back(store).await;
     });
 }
 
@@ -429,14 +434,7 @@ fn what_is_lost_becomes_holes_that_can_be_written_and_deleted() {
         store.fold().await.expect("what was lost is written over");
         is_clean(&store).await;
         drop((head, cut));
-        store.remove_dot("d").await.expect("it goes");
-        for _ in 0..200 {
-            store.fold().await.expect("it is swept");
-        }
-        store.checkpoint().await.expect("it is written");
-        let report = store.check(false, &mut |_| {}).await.expect("a check");
-        assert_eq!((report.findings, report.live_blocks), (Vec::new(), 0));
-        store.close().await.expect("a clean end");
+        everything_comes_back(store).await;
     });
     assert_eq!(repair(&host, false), RepairReport::default(), "nothing is left to be done");
 }

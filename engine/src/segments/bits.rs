@@ -1,5 +1,7 @@
 //! What the liveness tree holds of a segment: which blocks live, and in which containers they lie once the segment was moved.
 
+use std::collections::BTreeSet;
+
 use treering_format::container::SEGMENT_PIECES_MAX;
 use treering_format::units::{ContainerId, LogAddress, SegmentId};
 
@@ -130,6 +132,16 @@ impl Segments {
             self.0.borrow_mut().live.entry(id).or_insert(held);
         }
         Ok(())
+    }
+
+    /// As `load_bits`, of the segments that these runs of blocks lie in.
+    pub(crate) async fn load_bits_of(
+        &self,
+        pages: &Pages,
+        runs: impl Iterator<Item = &(LogAddress, u32)>,
+    ) -> Result<(), PageError> {
+        let touched: BTreeSet<SegmentId> = runs.map(|(address, _)| address.segment()).collect();
+        self.load_bits(pages, touched.into_iter()).await
     }
 
     /// A block becomes live once and dead once. If not, map and bits contradict each other, by damage that kept its checksums

@@ -13,9 +13,7 @@
 //! Pages go at the end, all of them with the version, before the next checkpoint can be: the turn is held, but not the thread. A crash repeats the slices since the last checkpoint, which
 //! has bits, pages and cursor as of one moment.
 
-use std::collections::BTreeSet;
-
-use treering_format::units::{BlockIndex, LogAddress, SegmentId, VersionId};
+use treering_format::units::{BlockIndex, LogAddress, VersionId};
 
 use super::tree::{NodeId, VersionLife};
 use crate::canary::{self, Canary};
@@ -60,8 +58,7 @@ impl Core {
             _ => Vec::new(),
         };
         let dead = dead_of(&extents, &theirs, range, |_| swept.floor.unwrap_or(LogAddress::NONE));
-        let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
-        self.segments.load_bits(&self.pages, touched.into_iter()).await?;
+        self.segments.load_bits_of(&self.pages, dead.iter()).await?;
         // From here to the cursor nothing waits: it and the bits change as one.
         for (address, blocks) in dead {
             match swept.thinned {

@@ -200,6 +200,10 @@ impl VersionTree {
         children.iter().next()
     }
 
+    pub fn is_hidden(&self, id: VersionId) -> bool {
+        self.get(id).is_some_and(|version| matches!(version.life, VersionLife::Hidden { .. }))
+    }
+
     pub fn children(&self, id: VersionId) -> impl Iterator<Item = NodeId> + '_ {
         self.frozen.get(&id).into_iter().flat_map(|version| version.children.iter())
     }

@@ -8,16 +8,16 @@
 //! How much it holds for nothing is estimated by what its children overwrote of it. Much of it starts a pass; little does when
 //! space is short, and then a child that has gone does, too. A child that is itself deleted still counts as one that shows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use treering_format::units::{SegmentId, VersionId};
+use treering_format::units::VersionId;
 
 use crate::canary::{self, Canary};
 use crate::disk::BLOCK;
 use crate::pages::PageError;
 use crate::store::Core;
 use crate::versions::Versions;
-use crate::versions::tree::{NodeId, VersionLife};
+use crate::versions::tree::NodeId;
 
 /// When space is short, a pass begins for this fraction of what is tolerated else.
 const SHORT_OF_SPACE: u64 = 64;
@@ -43,7 +43,7 @@ impl Versions {
     pub(crate) fn note_overwritten(&self, node: NodeId, blocks: u64) {
         let mut state = self.0.borrow_mut();
         let Some(parent) = state.tree.parent(node) else { return };
-        if state.tree.get(parent).is_some_and(|version| matches!(version.life, VersionLife::Hidden { .. })) {
+        if state.tree.is_hidden(parent) {
             state.thinning.waste.entry(parent).or_default().blocks += blocks;
         }
     }
@@ -52,7 +52,7 @@ impl Versions {
     fn next_to_thin(&self, tolerated_blocks: u64, short: bool) -> Option<(VersionId, u64)> {
         let mut state = self.0.borrow_mut();
         let state = &mut *state;
-        let hidden = |id| state.tree.get(id).is_some_and(|version| matches!(version.life, VersionLife::Hidden { .. }));
+        let hidden = |id| state.tree.is_hidden(id);
         state.thinning.active = state.thinning.active.filter(|(id, _)| hidden(*id));
         if state.thinning.active.is_none() {
             state.thinning.waste.retain(|id, _| hidden(*id));
@@ -96,8 +96,7 @@ impl Core {
         let Some((id, cursor)) = self.to_be_thinned() else { return Ok(()) };
         let unshown = self.unshown(NodeId::Frozen(id), cursor, self.limits.sweep_leaves).await?;
         let (dead, to) = unshown.unwrap_or_else(|| panic!("version {id} or one that goes on from it has no map"));
-        let touched: BTreeSet<SegmentId> = dead.iter().map(|(address, _)| address.segment()).collect();
-        self.segments.load_bits(&self.pages, touched.into_iter()).await?;
+        self.segments.load_bits_of(&self.pages, dead.iter()).await?;
         // From here to the end nothing waits.
         if !dead.is_empty() && !canary::is(Canary::ThinnedNotFlagged) {
             self.versions.tree().set_thinned(id);
@@ -110,22 +109,24 @@ impl Core {
         Ok(())
     }
 
-    /// Bytes that hidden versions hold and that nothing with a name shows, as folded: what thinning would give back.
+    /// Bytes that hidden versions hold and that nothing with a name shows, as folded: what thinning would give back. A map that
+    /// cannot be read is for a check to report; what it shows is not counted.
     pub(crate) async fn held_by_branching(&self) -> Result<u64, PageError> {
         let mut blocks = 0;
-        let is_hidden = |id| matches!(self.versions.tree().get(id).map(|v| v.life), Some(VersionLife::Hidden { .. }));
-        let all: Vec<VersionId> = self.versions.tree().frozen().map(|(id, _)| id).collect();
-        for id in all {
+        let hidden: Vec<VersionId> = {
+            let tree = self.versions.tree();
+            tree.frozen().map(|(id, _)| id).filter(|id| tree.is_hidden(*id)).collect()
+        };
+        for id in hidden {
             let mut from = 0;
             while from < u64::MAX {
                 let _turn = self.fold_turn.take().await;
-                if !is_hidden(id) {
+                if !self.versions.tree().is_hidden(id) {
                     break;
                 }
-                let unshown = self.unshown(NodeId::Frozen(id), from, self.limits.sweep_leaves).await?;
-                let Some((runs, to)) = unshown else { break };
-                let touched: BTreeSet<SegmentId> = runs.iter().map(|(address, _)| address.segment()).collect();
-                self.segments.load_bits(&self.pages, touched.into_iter()).await?;
+                let unshown = self.unshown(NodeId::Frozen(id), from, self.limits.sweep_leaves).await;
+                let Ok(Some((runs, to))) = unshown else { break };
+                self.segments.load_bits_of(&self.pages, runs.iter()).await?;
                 blocks += runs.iter().map(|(address, count)| self.segments.count_set(*address, *count)).sum::<u64>();
                 from = to;
             }
