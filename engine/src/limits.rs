@@ -85,6 +85,8 @@ pub struct Limits {
     pub unsynced_bytes: u64,
     /// Free slots kept zero-written ahead of the log while clients flush.
     pub zeroed_slots: usize,
+    /// Free slots zero-written while nobody reads or writes, of a file that has all its space.
+    pub zeroed_slots_at_rest: usize,
     /// Of a hundred slots, how many are free beside the reserve when the cleaner begins to keep up with clients.
     pub clean_busy_percent: u32,
     /// Of a hundred slots, how many are free when the cleaner stops working ahead while clients are quiet.
@@ -114,6 +116,7 @@ impl Default for Limits {
             record_age_ns: 1_000_000_000,
             unsynced_bytes: 64 << 20,
             zeroed_slots: 2,
+            zeroed_slots_at_rest: 32,
             clean_busy_percent: 2,
             clean_idle_percent: 25,
         }

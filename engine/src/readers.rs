@@ -13,6 +13,7 @@ pub(crate) struct Readers(Rc<Inner>);
 #[derive(Default)]
 struct Inner {
     epoch: Cell<u64>,
+    begun: Cell<u64>,
     active: RefCell<BTreeMap<u64, u64>>,
     ended: Notify,
 }
@@ -21,8 +22,14 @@ impl Readers {
     /// A read begins; it ends when the ticket is dropped.
     pub(crate) fn enter(&self) -> Ticket {
         let epoch = self.0.epoch.get();
+        self.0.begun.set(self.0.begun.get() + 1);
         *self.0.active.borrow_mut().entry(epoch).or_insert(0) += 1;
         Ticket { readers: self.clone(), epoch }
+    }
+
+    /// How many reads have begun.
+    pub(crate) fn begun(&self) -> u64 {
+        self.0.begun.get()
     }
 
     /// Waits for the end of every read that began before this call.

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use treering_engine::{Limits, OpenOptions, Store, VolumeError, Zeroing};
+use treering_engine::{CreateOptions, Limits, OpenOptions, Store, VolumeError, Zeroing};
+
+use treering_io::sim::Host;
 
 mod support;
 
@@ -218,4 +220,41 @@ fn recovery_does_not_read_what_a_long_sync_covered() {
         let (_store, report) = Store::open(&io, &store(), &options).await.unwrap();
         assert!(report.replayed_records >= 16 && report.verified_records == 0, "{report:?}");
     });
+}
+
+/// Slots of the store's file that hold nothing but zeros.
+fn zeroed_slots(host: &Host) -> usize {
+    const SLOT: usize = 256 * 4096;
+    let image = host.disk_image(&store());
+    image[1 << 20..].chunks_exact(SLOT).filter(|slot| slot.iter().all(|byte| *byte == 0)).count()
+}
+
+#[test]
+fn slots_are_zeroed_ahead_while_nobody_reads_or_writes() {
+    for client_reads in [false, true] {
+        let host = host(256 * MIB);
+        host.set_disk_image(&store(), vec![0xA5; 256 << 20]);
+        life(&host, async |io| {
+            let options = CreateOptions { size: None, sparse: false, segment_blocks: 256 };
+            Store::create(&io, &store(), &options).await.expect("a new store");
+        });
+        let made = zeroed_slots(&host);
+        life(&host, async |io| {
+            let store = open(&io).await;
+            store.create_dot("d", &[volume("v", MIB)]).await.expect("a dot");
+            let v = store.volume("d", "v").expect("there it is");
+            for _ in 0..100 {
+                io.sleep(Duration::from_millis(100)).await;
+                if client_reads {
+                    v.read(0, 4096).await.expect("zeros");
+                }
+            }
+        });
+        let zeroed = zeroed_slots(&host);
+        if client_reads {
+            assert!(zeroed <= made, "{zeroed} slots are zeroed, {made} were when the store was made");
+        } else {
+            assert!(zeroed >= 14, "{zeroed} slots are zeroed");
+        }
+    }
 }

@@ -38,6 +38,9 @@ pub enum Direct {
     Never,
 }
 
+/// Bytes of what `st_blocks` counts.
+const STAT_BLOCK: i64 = 512;
+
 #[derive(Clone)]
 pub struct File(Rc<FileState>);
 
@@ -122,6 +125,18 @@ impl File {
             }
         };
         allocate().map_err(|error| while_doing(&format!("allocation of {len} bytes for"), self.path(), error))
+    }
+
+    /// Whether there is space set aside for every byte of a file. A device cannot say: false.
+    pub fn has_its_space(&self) -> io::Result<bool> {
+        match &self.0.handle {
+            FileHandle::Sim(file) => Ok(file.has_its_space()),
+            FileHandle::Os(_) if self.0.block_device => Ok(false),
+            FileHandle::Os(descriptor) => {
+                let status = rustix::fs::fstat(descriptor)?;
+                Ok(status.st_blocks * STAT_BLOCK >= status.st_size)
+            }
+        }
     }
 
     pub fn is_direct(&self) -> bool {

@@ -169,6 +169,7 @@ fn open_options(trace: &Trace) -> OpenOptions {
         data_cache_bytes: 16 * BLOCK,
         record_age_ns: 5_000_000,
         zeroed_slots: 1,
+        zeroed_slots_at_rest: 0,
         clean_idle_percent: if trace.cleans { 100 } else { Limits::default().clean_idle_percent },
         ..Limits::default()
     };

@@ -177,6 +177,7 @@ impl Scenario {
             record_age_ns: random.scale(1_000_000, 1_000_000_000),
             unsynced_bytes: random.scale(16, 1024) * BLOCK,
             zeroed_slots: random.below(4) as usize,
+            zeroed_slots_at_rest: random.below(8) as usize,
             clean_busy_percent: *random.pick(&[0, 10, 50, 90]),
             clean_idle_percent: *random.pick(&[0, 50, 100]),
         }

@@ -31,6 +31,11 @@ impl SimFile {
         self.machine.state.borrow().disks[self.disk].len
     }
 
+    pub(crate) fn has_its_space(&self) -> bool {
+        let disk = &self.machine.state.borrow().disks[self.disk];
+        disk.allocated >= disk.len
+    }
+
     /// A change of size is durable at once, as on a file system with a journal that is synced with the file.
     pub(crate) fn allocate(&self, len: u64, sparse: bool) -> io::Result<()> {
         let mut state = self.machine.state.borrow_mut();

@@ -61,6 +61,9 @@ pub fn file_grows_by_allocation_and_never_shrinks(stage: Stage) {
     file.allocate(4096, true).unwrap();
     file.allocate(4096, false).unwrap();
     assert_eq!(file.len().unwrap(), 1 << 20);
+    assert!(!file.has_its_space().unwrap(), "it grew without");
+    file.allocate(1 << 20, false).unwrap();
+    assert!(file.has_its_space().unwrap());
     assert!(!file.is_block_device());
     assert_eq!(file.path(), stage.path("disk"));
 }
