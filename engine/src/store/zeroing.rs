@@ -29,6 +29,9 @@ const LEAD: u64 = 2;
 /// At most so many of a store's slots are zeroed at rest.
 const REST_PART: u64 = 16;
 
+/// And none where fewer than this part of them are free.
+const ROOMY_PART: u64 = 8;
+
 /// No sync for so long: nobody is in the way. And no piece for so long: the slot, which nobody else can have meanwhile, waits for too
 /// little.
 const QUIET: Duration = Duration::from_millis(10);
@@ -54,7 +57,13 @@ impl Core {
             let at_rest = now == last;
             let flushing = now.syncs > last.syncs + 1;
             last = now;
-            let ahead = if at_rest { rest_slots } else { self.limits.zeroed_slots };
+            // The slot that is being zeroed is nobody's: on a store that is nearly full somebody may want just this one.
+            let roomy = self.segments.free_slots() > self.disk.geometry().slot_count / ROOMY_PART;
+            let ahead = match at_rest {
+                true if roomy => rest_slots,
+                true => 0,
+                false => self.limits.zeroed_slots,
+            };
             while (flushing || at_rest && self.events() == now)
                 && let Some(slot) = self.segments.unwritten_free(ahead)
                 && self.segments.reserve_slot(slot)
