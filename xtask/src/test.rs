@@ -28,7 +28,7 @@ const BLOCKS: &[Block] = &[
         what: "format, clippy, no unsafe outside io/",
         run: || ours(&["check"]),
     },
-    Block { name: "unit", budget_seconds: 420, what: "unit, conformance, model and property tests", run: unit },
+    Block { name: "unit", budget_seconds: 460, what: "unit, conformance, model and property tests", run: unit },
     Block {
         name: "sim",
         budget_seconds: 240,
@@ -37,7 +37,7 @@ const BLOCKS: &[Block] = &[
     },
     Block {
         name: "canaries",
-        budget_seconds: 90,
+        budget_seconds: 180,
         what: "broken variants that the simulator must reject",
         run: canaries,
     },
