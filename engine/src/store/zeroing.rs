@@ -17,7 +17,8 @@ use crate::store::Core;
 /// How often it is looked whether clients flush, or nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Zeros written at once, at least: after each sync a small piece was measured to cost the flushes a tenth, for the processor time.
+/// Zeros written at once, at least: after each sync a small piece was measured to cost the flushes a tenth: each is one more
+/// commit of the file system's journal.
 const PIECE_BYTES: u64 = 512 << 10;
 
 /// And at most, where much is logged between two syncs.
@@ -36,17 +37,16 @@ const ROOMY_PART: u64 = 8;
 /// little.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// What has happened so far: where it is the same later, nothing has.
+/// What clients have done so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Events {
-    logged_bytes: u64,
+    published: u64,
     syncs: u64,
     reads: u64,
 }
 
 impl Core {
     pub(super) async fn keep_zeroed_ahead(&self) {
-        let rest_slots = self.slots_zeroed_at_rest();
         let mut last = self.events();
         loop {
             self.disk.io().sleep(TICK).await;
@@ -54,17 +54,11 @@ impl Core {
                 return;
             }
             let now = self.events();
-            let at_rest = now == last;
+            let at_rest = self.rested_since(last);
             let flushing = now.syncs > last.syncs + 1;
             last = now;
-            // The slot that is being zeroed is nobody's: on a store that is nearly full somebody may want just this one.
-            let roomy = self.segments.free_slots() > self.disk.geometry().slot_count / ROOMY_PART;
-            let ahead = match at_rest {
-                true if roomy => rest_slots,
-                true => 0,
-                false => self.limits.zeroed_slots,
-            };
-            while (flushing || at_rest && self.events() == now)
+            let ahead = if at_rest { self.slots_zeroed_at_rest() } else { self.limits.zeroed_slots };
+            while (flushing || at_rest && self.rested_since(now))
                 && let Some(slot) = self.segments.unwritten_free(ahead)
                 && self.segments.reserve_slot(slot)
             {
@@ -80,17 +74,24 @@ impl Core {
         }
     }
 
-    /// None of a file that gets its space as it is used, or whose zeros would fill the page cache.
+    /// None of a file that gets its space as it is used, or whose zeros would fill the page cache; and none of a store that is nearly
+    /// full, where a writer may want just the slot that is being zeroed.
     fn slots_zeroed_at_rest(&self) -> usize {
-        let most = self.disk.geometry().slot_count / REST_PART;
+        let slots = self.disk.geometry().slot_count;
         let file = self.disk.file();
-        let suits = file.is_direct() && file.has_its_space().unwrap_or(false);
-        if suits { self.limits.zeroed_slots_at_rest.min(most as usize) } else { 0 }
+        let roomy = self.segments.free_slots() > slots / ROOMY_PART;
+        let suits = roomy && file.is_direct() && file.has_its_space().unwrap_or(false);
+        if suits { self.limits.zeroed_slots_at_rest.min((slots / REST_PART) as usize) } else { 0 }
     }
 
     fn events(&self) -> Events {
         let figures = self.log.figures();
-        Events { logged_bytes: figures.bytes, syncs: figures.syncs, reads: self.readers.begun() }
+        Events { published: figures.published, syncs: figures.syncs, reads: self.readers.begun() }
+    }
+
+    /// A check reads past `readers`; it holds a pin.
+    fn rested_since(&self, then: Events) -> bool {
+        self.events() == then && !self.pins.hold()
     }
 
     /// Of what was begun at rest, the rest goes out as ever when something happens. False: the disk refused, or the store has failed.
@@ -99,7 +100,8 @@ impl Core {
         let bytes = geometry.slot_bytes();
         let zeros = Rc::new(Buffer::zeroed(PIECE_BYTES as usize));
         let io = self.disk.io();
-        let (mut seen, mut since) = (self.events(), io.now());
+        let begun = self.events();
+        let (mut logged, mut since) = (self.log.sealed_bytes(), io.now());
         let mut at = 0;
         while at < bytes {
             if at_rest {
@@ -111,12 +113,12 @@ impl Core {
             if self.health.check().is_err() {
                 return false;
             }
-            at_rest &= self.events() == seen;
-            let due = LEAD * (self.log.sealed_bytes() - seen.logged_bytes);
+            at_rest &= self.rested_since(begun);
+            let due = LEAD * (self.log.sealed_bytes() - logged);
             if !at_rest && due < PIECE_BYTES && io.now() - since < QUIET.as_nanos() as u64 {
                 continue;
             }
-            (seen, since) = (self.events(), io.now());
+            (logged, since) = (self.log.sealed_bytes(), io.now());
             let piece = if at_rest { MOST_BYTES } else { due.clamp(PIECE_BYTES, MOST_BYTES) };
             let piece = piece.next_multiple_of(BLOCK).min(bytes - at);
             let rest = piece % PIECE_BYTES;
