@@ -219,7 +219,7 @@ impl Core {
         if self.cleaner.fruitless.get().is_some_and(|last| last.still(&stands)) {
             return Err(Stopped::NoGain);
         }
-        if self.room.free(Keys::default()).cleaning_slots == 0 {
+        if self.slots_to_fill() == 0 {
             return Err(Stopped::NoSlot);
         }
         let most = if urgent { plan::most_live(capacity) } else { capacity - capacity / 4 };
@@ -244,7 +244,7 @@ impl Core {
             self.health.require("naming a feature in the superblock", committed)?;
         }
         // Planning took time: others may have taken slots meanwhile.
-        if self.room.free(Keys::default()).cleaning_slots == 0 {
+        if self.slots_to_fill() == 0 {
             return Err(Stopped::NoSlot);
         }
         let slot = self.segments.reserve().ok_or(Stopped::NoSlot)?;
@@ -291,6 +291,16 @@ impl Core {
         let fold = self.fold.borrow().reached;
         self.segments.install(installed, &fold);
         Ok(())
+    }
+
+    /// What the cleaner takes comes back twice. So where servers that died took of what is kept for the next, somebody waits, and
+    /// checkpoints bring nothing, it may have more.
+    fn slots_to_fill(&self) -> u64 {
+        let free = self.room.free(Keys::default());
+        let fold = self.fold.borrow().reached;
+        let waited_for = self.pressure.held.get() > 0 && free.usable < free.trim_reserve;
+        let at_last = waited_for && self.segments.counts().freed == 0 && self.segments.emptied(&fold) == 0;
+        if at_last { free.cleaning_slots_at_last } else { free.cleaning_slots }
     }
 
     /// How much space there is, and so how hard to work.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use treering_format::superblock::CheckpointRef;
-use treering_format::units::{Incarnation, OrderNumber, SegmentId, StoreId};
+use treering_format::units::{Incarnation, Mount, OrderNumber, SegmentId, StoreId};
 use treering_io::{Io, Task};
 
 use crate::cache::DataCache;
@@ -41,6 +41,7 @@ mod grow;
 mod history;
 mod holds;
 mod load;
+mod mounts;
 mod open;
 mod remains;
 mod salvage;
@@ -98,6 +99,8 @@ pub(crate) struct Core {
     /// The checkpoint that what is in memory stands on.
     pub newest: Cell<CheckpointRef>,
     pub superblock: SuperblockCell,
+    /// The mount whose shared memory is being published again: until that is durable, the superblock goes on naming it.
+    pub remembered: Cell<Option<Mount>>,
     pub arena_path: std::path::PathBuf,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use treering_engine::{CompressionMode, NewVolume, SnapshotRef, Store, VolumeError};
+use treering_engine::{CompressionMode, Limits, NewVolume, OpenOptions, SnapshotRef, Store, VolumeError};
 use treering_io::Io;
 use treering_io::sim::Host;
 
@@ -141,4 +141,50 @@ fn resets_within_one_second_keep_snapshots_of_different_names() {
         }
         assert_eq!(store.snapshots("d").unwrap().len(), 1501);
     });
+}
+
+/// A recovery that published operations again wrote a checkpoint meanwhile. It forgot the server whose shared memory they came
+/// from, as no replay would meet its log again. The recovery died half-way, the next one took that memory for nobody's, and what
+/// was left in it was gone. (Found by reading.)
+#[test]
+fn a_checkpoint_while_operations_are_published_again_forgets_no_shared_memory() {
+    const PIECE: usize = 4 << 10;
+    const PIECES: u64 = 30;
+    let mut event = 1;
+    loop {
+        let host = Host::new(event);
+        host.add_disk(&path(), 32 * MIB);
+        life(&host, async |io| {
+            let store = new_store(&io).await;
+            store.checkpoint().await.expect("a checkpoint");
+            let main = store.volume("d", "main").expect("it was made");
+            for i in 0..PIECES {
+                main.write(i * PIECE as u64, &vec![1 + i as u8; PIECE], false).await.expect("there is room");
+            }
+        });
+        host.process_crash();
+        let mut runtime = host.runtime();
+        let io = runtime.io();
+        let eager =
+            Limits { overlay_bytes: 1 << 10, record_bytes: 4096, checkpoint_log_bytes: 1, ..options().limits };
+        let eager = OpenOptions { limits: eager, ..options() };
+        host.crash_after(Some(event));
+        let opened = runtime.run_sim(async { Store::open(&io, &path(), &eager).await.map(drop) });
+        drop(runtime);
+        host.crash_after(None);
+        host.process_crash();
+        life(&host, async |io| {
+            let store = open(&io).await;
+            let main = store.volume("d", "main").expect("it was durable");
+            for i in 0..PIECES {
+                let read = main.read(i * PIECE as u64, PIECE).await.expect("the disk is sound");
+                assert!(read.iter().all(|b| *b == 1 + i as u8), "event {event}: acknowledged write {i} is gone");
+            }
+        });
+        if opened.is_ok() {
+            break;
+        }
+        event += 1;
+    }
+    assert!(event > 20, "the recovery wrote checkpoints");
 }

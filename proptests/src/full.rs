@@ -50,8 +50,59 @@ pub fn one(seed: u64) -> Result<(), Broken> {
             1 => host.process_crash(),
             _ => {}
         }
+        if random.chance(40) {
+            storm(&host, &mut random)?;
+        }
     }
     Ok(())
+}
+
+/// Servers that die one after another, most of them before they serve: each begins a segment, and takes what is kept for such.
+fn storm(host: &Host, random: &mut Random) -> Result<(), Broken> {
+    let hosts_die = random.chance(50);
+    for _ in 0..random.scale(1, 40) {
+        let mut runtime = host.runtime();
+        let io = runtime.io();
+        host.crash_after(Some(random.scale(1, 400)));
+        let mut short = Short { random: random.fork() };
+        let lived = runtime.run_sim(short.live(io));
+        host.crash_after(None);
+        drop(runtime);
+        if let Ok(Err(broken)) = lived {
+            return Err(broken);
+        }
+        if hosts_die && random.chance(50) {
+            host.host_crash();
+        } else {
+            host.process_crash();
+        }
+    }
+    Ok(())
+}
+
+/// A server in a storm: it writes, and flushes or not, until it dies.
+struct Short {
+    random: Random,
+}
+
+impl Short {
+    async fn live(&mut self, io: Io) -> Result<(), Broken> {
+        let opened = Store::open(&io, Path::new(STORE), &OpenOptions { limits: small(), ..arenas() }).await;
+        let store = opened.map_err(|error| format!("opening a full store in a storm: {error}"))?.0;
+        let Some(ballast) = store.volume("ballast", "main") else { return Ok(()) };
+        for _ in 0..self.random.below(40) {
+            let pieces = self.random.between(1, 8);
+            let data = content::bytes(self.random.below(1 << 40), (pieces * 4096) as usize, true);
+            match ballast.write(self.random.below(64 * MIB / PIECE - 1) * PIECE, &data, false).await {
+                Ok(()) | Err(VolumeError::NoSpace { .. }) => {}
+                Err(error) => return Err(format!("writing in a storm: {error}")),
+            }
+            if self.random.chance(20) {
+                ballast.flush().await.map_err(|error| format!("flushing in a storm: {error}"))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 struct Filler {
@@ -70,14 +121,11 @@ impl Filler {
         // Nothing makes a checkpoint due but what needs one.
         let lazy = 1 << 40;
         let limits = Limits {
-            arena_bytes: 4 * MIB,
-            arena_entries: 4096,
-            data_cache_bytes: MIB,
             checkpoint_log_bytes: if self.random.chance(70) { lazy } else { 4 * MIB },
             fold_log_bytes: if self.random.chance(70) { lazy } else { MIB },
-            ..Limits::default()
+            ..small()
         };
-        let options = OpenOptions { limits, arena_dir: Some("/arenas".into()), ..OpenOptions::default() };
+        let options = OpenOptions { limits, ..arenas() };
         let opened = Store::open(&io, Path::new(STORE), &options).await;
         let store = opened.map_err(|e| say("opening a full store", &e))?.0;
         if new {
@@ -169,6 +217,14 @@ impl Filler {
         }
         Ok(())
     }
+}
+
+fn small() -> Limits {
+    Limits { arena_bytes: 4 * MIB, arena_entries: 4096, data_cache_bytes: MIB, ..Limits::default() }
+}
+
+fn arenas() -> OpenOptions {
+    OpenOptions { arena_dir: Some("/arenas".into()), ..OpenOptions::default() }
 }
 
 fn volume(name: &str, size_bytes: u64) -> NewVolume {

@@ -218,6 +218,7 @@ pub(crate) struct Identity {
 /// An arena that a dead server left behind, read only.
 pub(crate) struct Remains {
     memory: SharedMemory,
+    mount: Mount,
     blocks: u64,
     entries: u64,
     begun_after: OrderNumber,
@@ -242,7 +243,8 @@ impl Remains {
         if &header[0..8] != MAGIC || crc32fast::hash(&header[..72]) != sum {
             return Err("holds no arena".into());
         }
-        if header[8..24] != boot || header[24..40] != store.0 || !known(Mount(number(40))) {
+        let mount = Mount(number(40));
+        if header[8..24] != boot || header[24..40] != store.0 || !known(mount) {
             return Err("belongs to another store or another run of it".into());
         }
         let (blocks, entries) = (number(48), number(56));
@@ -251,11 +253,16 @@ impl Remains {
         }
         Ok(Remains {
             memory,
+            mount,
             blocks,
             entries,
             begun_after: OrderNumber(number(64)),
             published: OrderNumber(number(PUBLISHED_AT as usize)),
         })
+    }
+
+    pub(crate) fn mount(&self) -> Mount {
+        self.mount
     }
 
     pub(crate) fn published(&self) -> OrderNumber {

@@ -21,6 +21,7 @@ use treering_format::checkpoint::Checkpoint;
 use treering_io::Notify;
 
 use self::demand::{Demand, SWEEP_KEYS};
+use self::waiting::Waiting;
 use super::Log;
 use crate::canary::{self, Canary};
 use crate::disk::BLOCK;
@@ -30,6 +31,7 @@ use crate::overlay::PIECE_BYTES;
 use crate::pages::Pages;
 
 mod demand;
+mod waiting;
 
 pub(crate) use demand::Keys;
 
@@ -129,8 +131,10 @@ pub(crate) struct Free {
     pub pending: u64,
     /// The reserve, in slots.
     pub reserve_slots: u64,
-    /// Free slots that the cleaner may fill now: not those of pages and recovery.
+    /// Free slots that the cleaner may fill now: not those of pages and recovery. And where servers that died took of those, so
+    /// that it could do nothing: all but the one that the next begins in.
     pub cleaning_slots: u64,
+    pub cleaning_slots_at_last: u64,
 }
 
 impl Free {
@@ -188,10 +192,8 @@ impl Room {
     pub(crate) async fn admit(&self, blocks: u64) -> Result<(), VolumeError> {
         let health = &self.log.shared.health;
         let io = self.log.shared.disk.io();
-        let mut checkpoints_seen = None;
-        let mut cleaned_seen = 0;
+        let mut waiting = Waiting::new(&self.pressure);
         let mut full_since = None;
-        let mut held = None;
         loop {
             let progress = health.progress().notified();
             health.check()?;
@@ -204,20 +206,7 @@ impl Room {
             if cost <= free.available() {
                 return Ok(());
             }
-            // What is dead may come back: a slot freed now is usable after this checkpoint and one more.
-            if self.pressure.cleaned.get() != cleaned_seen {
-                cleaned_seen = self.pressure.cleaned.get();
-                checkpoints_seen = None;
-            }
-            let first = checkpoints_seen.is_none();
-            if first {
-                // What the cleaner said before anybody waited does not count.
-                self.pressure.nothing_to_clean.set(None);
-            }
-            if first || self.pressure.sweeps.get() > 0 {
-                checkpoints_seen = Some(self.pressure.checkpoints.get());
-            }
-            let tried = self.pressure.checkpoints.get() - checkpoints_seen.unwrap_or_default();
+            let tried = waiting.tried();
             let waited = Duration::from_nanos(io.now() - *full_since.get_or_insert(io.now()));
             let left = match self.policy {
                 FullPolicy::Error if self.is_hopeless(tried) => Some(Duration::ZERO),
@@ -228,16 +217,7 @@ impl Room {
                 self.pressure.full_at.set(self.log.published().0);
                 return Err(VolumeError::NoSpace { needed_blocks: cost, free_blocks: free.available() });
             }
-            // While the cleaner is at work, it knows best when a checkpoint pays: each writes out all that changed in the maps.
-            let cleaner_rests = self.pressure.nothing_to_clean.get().is_some();
-            if tried < CHECKPOINTS_TO_FREE && cleaner_rests {
-                self.pressure.ask_checkpoint();
-            }
-            held.get_or_insert_with(|| Held::new(&self.pressure));
-            // One that is to be told whether there is hope asks until it knows; one that just waits must not keep the cleaner running.
-            if first || self.policy == FullPolicy::Error && tried >= CHECKPOINTS_TO_FREE {
-                self.pressure.wake.notify_all();
-            }
+            waiting.press(tried, self.policy == FullPolicy::Error);
             match left {
                 Some(left) => drop(io.timeout(left, progress).await),
                 None if canary::is(Canary::HeldForGood) => std::future::pending().await,
@@ -250,9 +230,14 @@ impl Room {
     fn is_hopeless(&self, tried: u64) -> bool {
         let pressure = &self.pressure;
         let asked_before = pressure.full_at.get() == self.log.published().0 && pressure.sweeps.get() == 0;
-        // The cleaner has to have looked again: each checkpoint brings the fold up to date, and with it new victims.
-        let cleaned_all = pressure.nothing_to_clean.get() == Some(pressure.checkpoints.get());
-        tried >= CHECKPOINTS_TO_FREE && cleaned_all || asked_before
+        self.is_exhausted(tried) || asked_before
+    }
+
+    /// The same, if nobody asked before. The cleaner has to have looked again: each checkpoint brings the fold up to date, and with
+    /// it new victims.
+    fn is_exhausted(&self, tried: u64) -> bool {
+        let pressure = &self.pressure;
+        tried >= CHECKPOINTS_TO_FREE && pressure.nothing_to_clean.get() == Some(pressure.checkpoints.get())
     }
 
     /// Waits until a cut that makes something may be published. It does not wait for space: only for a checkpoint, if that
@@ -275,10 +260,10 @@ impl Room {
         }
     }
 
-    /// Waits until a cut that gives space back, or takes none, may be published. It waits for checkpoints at the most.
+    /// Waits until a cut that gives space back, or takes none, may be published. It waits for checkpoints, and for what was deleted
+    /// before; no longer.
     pub(crate) async fn admit_release(&self, cut: CutCost) -> Result<(), VolumeError> {
-        let seen = self.pressure.checkpoints.get();
-        let mut held = None;
+        let mut waiting = Waiting::new(&self.pressure);
         loop {
             let progress = self.log.shared.health.progress().notified();
             self.admit_again(0).await?;
@@ -286,7 +271,8 @@ impl Room {
             if cost <= free.available_to_release() {
                 return Ok(());
             }
-            if self.pressure.checkpoints.get() - seen >= CHECKPOINTS_TO_FREE {
+            let tried = waiting.tried();
+            if self.is_exhausted(tried) {
                 // Servers that died took more than was kept for them. As long as the next one finds a slot to begin in, and the
                 // checkpoint its pages, deleting is what helps.
                 if cost <= free.available_at_last() {
@@ -294,8 +280,27 @@ impl Room {
                 }
                 return Err(VolumeError::NoSpace { needed_blocks: cost, free_blocks: free.available_at_last() });
             }
-            self.pressure.ask_checkpoint();
-            held.get_or_insert_with(|| Held::new(&self.pressure));
+            waiting.press(tried, true);
+            progress.await;
+        }
+    }
+
+    /// Waits until the reserve is whole, as far as that can be: a server that goes on where others died takes a slot of it, and the
+    /// next one must find one, too.
+    pub(crate) async fn restore_reserve(&self) -> Result<(), VolumeError> {
+        let mut waiting = Waiting::new(&self.pressure);
+        loop {
+            let progress = self.log.shared.health.progress().notified();
+            self.log.shared.health.check()?;
+            let free = self.free(Keys::default());
+            if free.usable >= free.trim_reserve {
+                return Ok(());
+            }
+            let tried = waiting.tried();
+            if self.is_exhausted(tried) {
+                return Ok(());
+            }
+            waiting.press(tried, true);
             progress.await;
         }
     }
@@ -384,6 +389,7 @@ impl Room {
         // What the cleaner fills before it empties others.
         let cleaning = (shared.segments.slot_count() / 16).clamp(1, CLEANING_SLOTS);
         let kept = slots_for(demand.pages()) + RECOVERY_SLOTS + DELETE_SLOTS;
+        let kept_at_last = slots_for(demand.pages_without_more()) + 1;
         let reserve_slots = kept + cleaning;
         let release_reserve = blocks_for(demand.pages_without_more()) + per_slot;
         let all = canary::is(Canary::WritesTakeDeleteReserve);
@@ -399,6 +405,7 @@ impl Room {
             pending,
             reserve_slots,
             cleaning_slots: shared.segments.free_slots().saturating_sub(kept),
+            cleaning_slots_at_last: shared.segments.free_slots().saturating_sub(kept_at_last),
         }
     }
 
@@ -444,22 +451,3 @@ const DELETE_SLOTS: u64 = 1;
 
 /// Slots kept back for the cleaner: in a small store fewer.
 const CLEANING_SLOTS: u64 = 3;
-
-/// Counts a writer as held while it lives.
-struct Held<'a>(&'a Pressure);
-
-impl Held<'_> {
-    /// The first one calls those who can make space.
-    fn new(pressure: &Pressure) -> Held<'_> {
-        if pressure.held.replace(pressure.held.get() + 1) == 0 {
-            pressure.wake.notify_all();
-        }
-        Held(pressure)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.held.set(self.0.held.get() - 1);
-    }
-}

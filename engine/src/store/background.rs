@@ -22,7 +22,6 @@ pub(crate) fn start(core: &Rc<Core>) -> Vec<Task<()>> {
     let (fold, age, ahead, attest) = (Rc::clone(core), Rc::clone(core), Rc::clone(core), Rc::clone(core));
     let clean = Rc::clone(core);
     let log = core.log.clone();
-    let expire = Store { core: Rc::clone(core), background: Rc::default() };
     vec![
         io.spawn(async move { log.touch_ahead().await }),
         io.spawn(async move { fold.keep_folding().await }),
@@ -30,8 +29,13 @@ pub(crate) fn start(core: &Rc<Core>) -> Vec<Task<()>> {
         io.spawn(async move { age.log.keep_moving().await }),
         io.spawn(async move { ahead.keep_zeroed_ahead().await }),
         io.spawn(async move { attest.keep_attesting().await }),
-        io.spawn(async move { keep_expiring(expire).await }),
     ]
+}
+
+/// Once everything that was acknowledged is published again: what expires is published, too, and would take its order numbers.
+pub(crate) fn start_expiring(core: &Rc<Core>) -> Task<()> {
+    let store = Store { core: Rc::clone(core), background: Rc::default() };
+    core.disk.io().spawn(async move { keep_expiring(store).await })
 }
 
 /// Removes snapshots and dots when their time is over.

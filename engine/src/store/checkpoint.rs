@@ -10,9 +10,9 @@ use std::rc::Rc;
 
 use treering_format::checkpoint::{Checkpoint, CheckpointHeader};
 use treering_format::node::NodeRef;
-use treering_format::superblock::{CheckpointRef, MountEntry};
+use treering_format::superblock::CheckpointRef;
 use treering_format::units::{
-    CheckpointSequence, DotId, LineId, OrderNumber, RecordSequence, SnapshotId, VersionId, VolumeId,
+    CheckpointSequence, DotId, LineId, OrderNumber, SnapshotId, VersionId, VolumeId,
 };
 use treering_io::{Buffer, Durability, WriteBuffer};
 
@@ -21,24 +21,8 @@ use crate::disk::BLOCK;
 use crate::error::Failure;
 use crate::log::Frontier;
 use crate::pages::PageError;
-use crate::store::Core;
+use crate::store::{Core, mounts};
 use crate::versions::tree::NodeId;
-
-/// Drops mounts that no replay meets again: those that began at or below the older checkpoint, and those that left no record,
-/// whose place the next one takes. The current mount, the last one, stays.
-fn forget_mounts(mounts: &mut Vec<MountEntry>, older: RecordSequence) {
-    let mut kept: Vec<MountEntry> = Vec::new();
-    let last = mounts.len().saturating_sub(1);
-    for (i, mut mount) in mounts.drain(..).enumerate() {
-        if let Some(before) = kept.pop_if(|before| before.first_sequence == mount.first_sequence) {
-            mount.previous_end = before.previous_end;
-        }
-        if i == last || mount.first_sequence > older {
-            kept.push(mount);
-        }
-    }
-    *mounts = kept;
-}
 
 impl Core {
     /// Writes a checkpoint of everything published before the call.
@@ -62,7 +46,7 @@ impl Core {
             s.checkpoints = [newest, older];
             s.attested_sequence = durable.sequence;
             s.attested_order = durable.order;
-            forget_mounts(&mut s.mounts, older.fold_sequence);
+            mounts::forget(&mut s.mounts, older.fold_sequence, self.remembered.get());
         });
         let committed = commit.await;
         self.health.require("writing the superblock of a checkpoint", committed)?;

@@ -17,6 +17,7 @@ use super::damage::Damage;
 use super::geometry;
 use super::holds::Holds;
 use super::load::{Loaded, load_newest};
+use super::mounts;
 use super::remains::{self, Leftover};
 use super::salvage::{Salvage, salvage};
 use super::superblock::{self, SuperblockCell};
@@ -29,7 +30,7 @@ use crate::disk::{BLOCK, Disk, Geometry};
 use crate::error::StoreError;
 use crate::fold::{self, Fold, PendingCuts};
 use crate::health::Health;
-use crate::limits::{Limits, MOUNTS_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_BLOCKS_MIN, SEGMENT_ID_GAP};
+use crate::limits::{Limits, SEGMENT_BLOCKS_MAX, SEGMENT_BLOCKS_MIN, SEGMENT_ID_GAP};
 use crate::line::Lines;
 use crate::log::arena::{self, Arena, Identity};
 use crate::log::replay::{self, Cut, Replayed, Slots};
@@ -140,7 +141,8 @@ pub(crate) async fn begin(io: &Io, path: &Path, options: &OpenOptions, repairs: 
         superblock.clone()
     } else {
         disk.sync().await.map_err(failed("syncing"))?;
-        new_mount(io, &superblock, &loaded, &replayed, &report, salvage.is_some())?
+        let remembered = leftover.as_ref().map(|l| l.remains.mount());
+        new_mount(io, &superblock, &loaded, &replayed, &report, salvage.is_some(), remembered)?
     };
     // The arena comes first: a superblock that names a mount without one would look like a loss.
     let arena_path = remains::free_file(&begin.store_id, &dir, leftover.as_ref());
@@ -164,18 +166,24 @@ pub(crate) async fn go_on(
 ) -> Result<(Store, RecoveryReport), StoreError> {
     let Begun { core, mut report, leftover, at_ns, .. } = begun;
     let dir = remains::arena_dir(options.arena_dir.as_deref(), path);
+    core.remembered.set(leftover.as_ref().map(|l| l.remains.mount()));
     // From here on the fold keeps up: what is published again may be more than the overlay holds at once.
-    let background = if options.read_only { Vec::new() } else { background::start(&core) };
+    let mut background = if options.read_only { Vec::new() } else { background::start(&core) };
+    if !options.read_only && mounts::nearly_full(&core.superblock.current().mounts) {
+        // As long as this mount has no record, the next one takes its place. Two checkpoints forget all others.
+        core.write_checkpoint().await?;
+        core.write_checkpoint().await?;
+    }
     if let Some(leftover) = &leftover {
+        if !leftover.entries.is_empty() {
+            core.room.restore_reserve().await.map_err(remains::stopped)?;
+        }
         report.republished = remains::publish_again(&core, leftover).await?;
     }
     if !options.read_only {
         remains::remove_others(io, &core.superblock.current().store_id, &dir, &core.arena_path)?;
-    }
-    // Two checkpoints forget all mounts but this one: the list never overflows, however often the server dies.
-    if core.superblock.current().mounts.len() + 1 >= MOUNTS_MAX && !options.read_only {
-        core.write_checkpoint().await?;
-        core.write_checkpoint().await?;
+        core.remembered.set(None);
+        background.push(background::start_expiring(&core));
     }
     report.took_ns = io.now() - at_ns;
     Ok((Store { core, background: Rc::new(background) }, report))
@@ -245,6 +253,7 @@ fn new_mount(
     replayed: &Replayed,
     report: &RecoveryReport,
     salvaged: bool,
+    remembered: Option<Mount>,
 ) -> Result<Superblock, StoreError> {
     let mut next = superblock.clone();
     let first_sequence = RecordSequence(replayed.frontier.sequence.0 + 1);
@@ -266,6 +275,7 @@ fn new_mount(
         previous_chain: replayed.frontier.chain,
         time_ns: io.wall_clock(),
     });
+    mounts::forget(&mut next.mounts, RecordSequence(0), remembered);
     next.mount = mount;
     next.boot_id = io.boot_id();
     next.clean = false;
@@ -361,6 +371,7 @@ fn assemble(
         first_segment: start_segment,
         newest: Cell::new(loaded.reference),
         superblock,
+        remembered: Cell::default(),
         arena_path,
         limits,
     });

@@ -82,6 +82,9 @@ pub(crate) fn find(
 /// Publishes again what the dead server had acknowledged, in its order, and makes it durable.
 pub(crate) async fn publish_again(core: &Core, leftover: &Leftover) -> Result<u64, StoreError> {
     let mut published = 0;
+    // Each entry that comes behind another one would be taken for one that the log has already, if this recovery died.
+    let before = leftover.entries.first().map_or(u64::MAX, |entry| entry.order.0);
+    assert!(core.log.published().0 < before, "nothing is published before what was acknowledged earlier");
     for entry in &leftover.entries {
         let Some(line) = core.lines.get(entry.line).filter(|l| !l.removed.get()) else { continue };
         match entry.kind {
@@ -130,7 +133,7 @@ pub(crate) async fn forget(core: &Core) {
     }
 }
 
-fn stopped(error: VolumeError) -> StoreError {
+pub(super) fn stopped(error: VolumeError) -> StoreError {
     match error {
         VolumeError::Failed(failure) => StoreError::Failed(failure),
         other => StoreError::NoCheckpoint(other.to_string()),
