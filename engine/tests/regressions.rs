@@ -165,8 +165,7 @@ fn a_checkpoint_while_operations_are_published_again_forgets_no_shared_memory() 
         host.process_crash();
         let mut runtime = host.runtime();
         let io = runtime.io();
-        let eager =
-            Limits { overlay_bytes: 1 << 10, record_bytes: 4096, checkpoint_log_bytes: 1, ..options().limits };
+        let eager = Limits { overlay_bytes: 1 << 10, record_bytes: 4096, checkpoint_log_bytes: 1, ..options().limits };
         let eager = OpenOptions { limits: eager, ..options() };
         host.crash_after(Some(event));
         let opened = runtime.run_sim(async { Store::open(&io, &path(), &eager).await.map(drop) });

@@ -11,9 +11,7 @@ use std::rc::Rc;
 use treering_format::checkpoint::{Checkpoint, CheckpointHeader};
 use treering_format::node::NodeRef;
 use treering_format::superblock::CheckpointRef;
-use treering_format::units::{
-    CheckpointSequence, DotId, LineId, OrderNumber, SnapshotId, VersionId, VolumeId,
-};
+use treering_format::units::{CheckpointSequence, DotId, LineId, OrderNumber, SnapshotId, VersionId, VolumeId};
 use treering_io::{Buffer, Durability, WriteBuffer};
 
 use crate::canary::{self, Canary};

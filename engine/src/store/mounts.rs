@@ -13,9 +13,8 @@ pub(super) fn forget(mounts: &mut Vec<MountEntry>, older: RecordSequence, rememb
     let mut kept: Vec<MountEntry> = Vec::new();
     let last = mounts.len().saturating_sub(1);
     for (i, mut mount) in mounts.drain(..).enumerate() {
-        let no_record = |before: &mut MountEntry| {
-            before.first_sequence == mount.first_sequence && remembered != Some(before.mount)
-        };
+        let no_record =
+            |before: &mut MountEntry| before.first_sequence == mount.first_sequence && remembered != Some(before.mount);
         if let Some(before) = kept.pop_if(no_record) {
             mount.previous_end = before.previous_end;
         }
