@@ -13,13 +13,15 @@
 //! reads all together some are kept back (`bunches`).
 //!
 //! Syncs go to a thread of ours instead of the ring, which would give them to a thread of its own: that was measured to hold up
-//! better when the processors are busy (same decision). It reports through the doorbell, an eventfd that the ring watches.
+//! better when the processors are busy (same decision). It reports through the doorbell, an eventfd that the ring watches. While syncs
+//! are short, the thread that would only sleep until then does them itself (`own_sync`).
 //!
 //! A back end over tokio-uring would stand beside this one, as `tokio_uring.rs` behind a feature, under the same conformance
 //! suite with its expected failures listed; it is no data path (see the library notes).
 
 mod bunches;
 mod encode;
+mod own_sync;
 mod poll_window;
 mod setup;
 
@@ -40,9 +42,10 @@ use crate::operation::{Operations, Request, Token};
 use crate::os;
 use crate::signal;
 use crate::socket::{Listener, SocketHandle};
-use crate::workers::Workers;
+use crate::workers::{self, Workers};
 
 use bunches::Bunches;
+use own_sync::OwnSync;
 use poll_window::PollWindow;
 
 pub(crate) use setup::why_unavailable;
@@ -51,10 +54,11 @@ pub(crate) struct Uring {
     ring: IoUring,
     /// Entries that found the submission queue full, in order.
     backlog: VecDeque<squeue::Entry>,
-    /// Failed before the kernel saw them; reported at the next turn.
-    failed: Vec<Completion>,
-    /// The thread that syncs.
+    /// Ended in this thread: failed before the kernel saw them, or synced here. Reported at the next turn.
+    ended_here: Vec<Completion>,
+    /// The thread that syncs, and what it is spared.
     flusher: Workers,
+    own_sync: OwnSync,
     doorbell: Arc<OwnedFd>,
     doorbell_watched: bool,
     counts: RingCounts,
@@ -82,6 +86,8 @@ pub struct RingCounts {
     pub completed: u64,
     /// Turns that found the completion queue overflowed.
     pub overflows: u64,
+    /// Syncs that the runtime's thread did itself.
+    pub own_syncs: u64,
 }
 
 /// Completions handed out in one turn. A disk may report twenty reads at once: the replies to the first leave, and their client sends its
@@ -101,8 +107,9 @@ impl Uring {
         Ok(Uring {
             ring: setup::ring(entries)?,
             backlog: VecDeque::new(),
-            failed: Vec::new(),
+            ended_here: Vec::new(),
             flusher: Workers::new(doorbell.clone(), 1),
+            own_sync: OwnSync::default(),
             doorbell,
             doorbell_watched: false,
             counts: RingCounts::default(),
@@ -283,8 +290,38 @@ impl Uring {
             self.reads_wanted -= u64::from(is_read(operations.request(completion.token)));
             completions.push(completion);
         }
-        completions.append(&mut self.failed);
+        completions.append(&mut self.ended_here);
+        let before = completions.len();
         self.flusher.collect(completions);
+        if completions.len() > before {
+            let now = os::now();
+            for completion in &completions[before..] {
+                self.own_sync.reported(completion.token, now);
+            }
+        }
+    }
+
+    fn give_to_flusher(&mut self, token: Token, request: &mut Request) {
+        self.own_sync.given_away(token, os::now());
+        self.flusher.give(token, request);
+    }
+
+    /// Does the syncs that wait for this thread, once what is queued is with the kernel and nothing has come back.
+    fn sync_if_idle(&mut self, idle: bool, operations: &mut Operations) {
+        self.enter(Wait::No);
+        self.land(operations);
+        if idle && self.landed.is_empty() && self.reads_wanted == 0 {
+            while let Some(token) = self.own_sync.take() {
+                let started = os::now();
+                self.ended_here.push(workers::run_here(token, operations.request(token)));
+                self.own_sync.took(os::now() - started);
+                self.counts.own_syncs += 1;
+            }
+        } else if self.own_sync.passed_over() || self.reads_wanted > 0 {
+            while let Some(token) = self.own_sync.take() {
+                self.give_to_flusher(token, operations.request(token));
+            }
+        }
     }
 }
 
@@ -319,7 +356,10 @@ impl Backend for Uring {
 
     fn start(&mut self, token: Token, request: &mut Request) {
         let entry = match request {
-            Request::Sync { .. } => return self.flusher.give(token, request),
+            Request::Sync { .. } if self.own_sync.suits() && self.reads_wanted == 0 => {
+                return self.own_sync.wait(token);
+            }
+            Request::Sync { .. } => return self.give_to_flusher(token, request),
             Request::Terminated => signal::termination().map(|bell| {
                 let descriptor = types::Fd(bell.as_raw_fd());
                 opcode::PollAdd::new(descriptor, libc::POLLIN as u32).build()
@@ -335,7 +375,7 @@ impl Backend for Uring {
             Ok(entry) => self.queue(entry.user_data(token.bits())),
             Err(error) => {
                 let result = -error.raw_os_error().unwrap_or(libc::EIO);
-                self.failed.push(Completion { token, result });
+                self.ended_here.push(Completion { token, result });
             }
         }
     }
@@ -346,7 +386,11 @@ impl Backend for Uring {
 
     fn turn(&mut self, wait: Wait, operations: &mut Operations, completions: &mut Vec<Completion>) -> Turn {
         self.watch_doorbell();
-        let wait = if self.failed.is_empty() && self.landed.is_empty() { wait } else { Wait::No };
+        let mut wait = if self.ended_here.is_empty() && self.landed.is_empty() { wait } else { Wait::No };
+        if self.own_sync.is_waiting() {
+            self.sync_if_idle(matches!(wait, Wait::Until(_)), operations);
+            wait = Wait::No;
+        }
         self.enter(wait);
         self.land(operations);
         if self.give_reads() {

@@ -87,6 +87,11 @@ impl Workers {
     }
 }
 
+/// Makes the blocking call in this thread.
+pub(crate) fn run_here(token: Token, request: &mut Request) -> Completion {
+    Completion { token, result: Job::of(token, request).run() }
+}
+
 impl Drop for Workers {
     fn drop(&mut self) {
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).closed = true;

@@ -192,3 +192,29 @@ fn one_enter_submits_a_batch_and_waits_for_it() {
     assert_eq!(after.submitted - before.submitted, 100);
     assert!(after.enters - before.enters <= 2, "100 cached reads took {} enters", after.enters - before.enters);
 }
+
+#[test]
+fn short_syncs_are_done_by_the_thread_that_would_sleep_until_then_and_none_while_reads_are_due() {
+    let Some(mut rig) = Rig::new(8, 4) else { return };
+    let sync = |rig: &mut Rig| {
+        let file = rig.file.clone();
+        rig.start(Request::Sync { file })
+    };
+    sync(&mut rig);
+    assert_eq!(rig.finish(), 1);
+    assert_eq!(rig.ring.counts.own_syncs, 0, "nobody knows yet how long a sync takes");
+    for _ in 0..100 {
+        rig.ring.own_sync.took(1_000);
+    }
+    sync(&mut rig);
+    assert_eq!(rig.finish(), 1);
+    assert_eq!(rig.ring.counts.own_syncs, 1);
+    // A slow machine may just have shown a long one.
+    for _ in 0..100 {
+        rig.ring.own_sync.took(1_000);
+    }
+    rig.start_read(0);
+    sync(&mut rig);
+    assert_eq!(rig.finish(), 2);
+    assert_eq!(rig.ring.counts.own_syncs, 1, "the disk owed a read");
+}

@@ -1,0 +1,107 @@
+//! Which thread syncs: the flusher's, or the runtime's own.
+//!
+//! On a fast disk a sync takes less time than waking the flusher's thread for it and being woken by it again. So the runtime's thread
+//! does it itself where it would only sleep until the sync has ended. For so long it serves nobody; that is bounded in three ways: it
+//! does so only after many short syncs in a row, and one long sync gives the next ones to the flusher; not while the disk
+//! owes us reads; and a sync that finds the thread busy for a few turns goes to the flusher, too.
+
+use std::collections::VecDeque;
+
+use crate::operation::Token;
+
+/// So many syncs in a row must have been short.
+const IN_A_ROW: u32 = 16;
+
+/// A sync that takes longer, the flusher's wake-ups included, is a slow disk's.
+const SHORT_NS: u64 = 500_000;
+
+/// Turns for which a sync waits until the thread has nothing else to do.
+const MOST_TURNS: u32 = 4;
+
+#[derive(Default)]
+pub(super) struct OwnSync {
+    short_in_a_row: u32,
+    /// Those that wait for this thread, and since how many turns.
+    waiting: VecDeque<Token>,
+    turns: u32,
+    /// When the flusher was given those that it has not reported.
+    given: VecDeque<(Token, u64)>,
+}
+
+impl OwnSync {
+    /// Whether a sync that starts now is to wait for this thread.
+    pub(super) fn suits(&self) -> bool {
+        self.short_in_a_row >= IN_A_ROW
+    }
+
+    pub(super) fn wait(&mut self, token: Token) {
+        self.waiting.push_back(token);
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// One more turn has found something else to do. True: that was the last one.
+    pub(super) fn passed_over(&mut self) -> bool {
+        self.turns += 1;
+        self.turns >= MOST_TURNS
+    }
+
+    pub(super) fn take(&mut self) -> Option<Token> {
+        self.turns = 0;
+        self.waiting.pop_front()
+    }
+
+    pub(super) fn given_away(&mut self, token: Token, now: u64) {
+        self.given.push_back((token, now));
+    }
+
+    /// The flusher reports this one.
+    pub(super) fn reported(&mut self, token: Token, now: u64) {
+        if let Some(at) = self.given.iter().position(|(given, _)| *given == token)
+            && let Some((_, since)) = self.given.remove(at)
+        {
+            self.took(now.saturating_sub(since));
+        }
+    }
+
+    /// A sync has taken so many nanoseconds.
+    pub(super) fn took(&mut self, ns: u64) {
+        self.short_in_a_row = if ns <= SHORT_NS { self.short_in_a_row.saturating_add(1) } else { 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_disk_whose_syncs_are_short_has_them_done_here_and_a_long_one_ends_it() {
+        let mut own = OwnSync::default();
+        for n in 0..u64::from(IN_A_ROW) {
+            assert!(!own.suits());
+            own.given_away(Token::from_bits(n), 1_000_000);
+            own.reported(Token::from_bits(n), 1_100_000);
+        }
+        assert!(own.suits());
+        own.took(60_000);
+        assert!(own.suits());
+        own.took(20_000_000);
+        assert!(!own.suits());
+        own.took(60_000);
+        assert!(!own.suits(), "one short sync says little after a long one");
+    }
+
+    #[test]
+    fn sync_does_not_wait_for_ever_for_a_busy_thread() {
+        let mut own = OwnSync::default();
+        own.wait(Token::from_bits(7));
+        let turns = (1..).find(|_| own.passed_over());
+        assert_eq!(turns, Some(MOST_TURNS));
+        assert_eq!(own.take(), Some(Token::from_bits(7)));
+        assert!(!own.is_waiting());
+        own.wait(Token::from_bits(8));
+        assert!(!own.passed_over(), "the next one waits as long");
+    }
+}
