@@ -20,6 +20,8 @@ pub enum Canary {
     DurableWriteTrustsEarlier,
     /// A rewrite goes into the payload of a record that was sealed already.
     AbsorbAcrossRecords,
+    /// A record goes where zeros are still under way.
+    ZerosOverRecords,
     /// What a merge displaces stays live.
     OverlayLeak,
     /// The checkpoint shows records that were never synced.

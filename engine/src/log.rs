@@ -30,6 +30,7 @@ use crate::line::{Line, Lines};
 use crate::overlay::{Piece, Place};
 use crate::segments::Segments;
 
+mod ahead;
 pub(crate) mod arena;
 pub(crate) mod replay;
 mod room;
@@ -37,6 +38,8 @@ pub(crate) mod scan;
 mod seal;
 mod sync;
 
+use ahead::Ahead;
+pub(crate) use ahead::Stretch;
 use arena::{Arena, Entry, EntryKind};
 pub use room::FullPolicy;
 pub(crate) use room::{CutCost, Keys, Pressure, Room};
@@ -121,6 +124,8 @@ struct State {
     next_segment: SegmentId,
     /// Slot set aside for the segment after the open one; written into its header, so that a reader finds the way on.
     successor: Option<SlotIndex>,
+    /// How far the two were zero-written ahead.
+    ahead: Ahead,
     /// Bytes sealed by this process, and how many of them were when the last sync began.
     sealed_bytes: u64,
     synced_bytes: u64,
@@ -213,6 +218,7 @@ impl Log {
             previous_segment: start.previous_segment,
             next_segment: start.first_segment,
             successor: Some(start.first_slot),
+            ahead: Ahead::default(),
             sealed_bytes: start.replayed_bytes,
             synced_bytes: start.replayed_bytes,
             long_synced: RecordSequence(0),

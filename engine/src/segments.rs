@@ -183,6 +183,11 @@ impl Segments {
         if ready >= ahead { None } else { state.free.iter().find(|(unwritten, _)| *unwritten).map(|(_, slot)| *slot) }
     }
 
+    /// Whether every block of the slot was written at some time.
+    pub(crate) fn was_written(&self, slot: SlotIndex) -> bool {
+        self.0.borrow().slots[slot.0 as usize].written
+    }
+
     pub(crate) fn mark_written(&self, slot: SlotIndex) {
         let mut state = self.0.borrow_mut();
         state.slots[slot.0 as usize].written = true;

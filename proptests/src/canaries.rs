@@ -69,6 +69,7 @@ fn birds() -> Vec<Bird> {
         bird(Canary::ArenaNotReplayed, "O12: a process that dies loses nothing acknowledged", &sound),
         bird(Canary::DurableWriteTrustsEarlier, "a lone durable write makes only itself durable", &sound),
         bird(Canary::AbsorbAcrossRecords, "absorption stays inside one unsealed record", &sound),
+        bird(Canary::ZerosOverRecords, "a record waits for the zeros that were written ahead of it", &sound),
         bird(Canary::OverlayLeak, "what is displaced is released", &sound),
         bird(Canary::FoldAheadOfDurability, "the fold consumes only what is written", &sound),
         bird(Canary::ReplayDoesNotSetBits, "replay sets liveness bits above F", &sound),

@@ -8,6 +8,8 @@
 //! A record that does not fit the open segment closes it (footer) and opens the next one. Sizes are bounded by
 //! `Limits::record_blocks`, so a record always fits a fresh segment.
 
+use std::ops::Range;
+
 use treering_format::record::{Descriptor, RECORD_HEADER_BYTES, Record, RecordHeader};
 use treering_format::segment::{SegmentFooter, SegmentHeader};
 use treering_format::units::{LogAddress, OrderNumber, RecordSequence, SegmentId};
@@ -26,6 +28,13 @@ pub(super) struct Unsubmitted {
     buffers: Vec<WriteBuffer>,
     reaches: Frontier,
     arena: u64,
+}
+
+impl Unsubmitted {
+    /// Of the file.
+    fn bytes(&self) -> Range<u64> {
+        self.offset..self.offset + self.buffers.iter().map(buffer_bytes).sum::<u64>()
+    }
 }
 
 impl Log {
@@ -115,18 +124,34 @@ impl Log {
             state.writes.push_back(LogWrite { number, done: false, reaches: write.reaches, arena: write.arena });
             number
         };
-        let log = self.clone();
-        let disk = self.shared.disk.clone();
-        let pending = disk.io().write_at(disk.file(), write.offset, write.buffers, durability);
-        disk.io()
-            .spawn(async move {
-                let result = pending.await;
-                let doing = || format!("writing record {} of the log", write.reaches.sequence);
-                if log.shared.health.check().is_ok() && log.shared.health.require(doing(), result).is_ok() {
-                    log.complete(number, durability);
+        let bytes = write.bytes();
+        let io = self.shared.disk.io();
+        if self.is_ahead(&bytes) {
+            let log = self.clone();
+            io.spawn(async move {
+                log.ahead_ended(&bytes).await;
+                if log.shared.health.check().is_ok() {
+                    log.write_out(number, write, durability).await;
                 }
             })
             .detach();
+        } else {
+            io.spawn(self.write_out(number, write, durability)).detach();
+        }
+    }
+
+    /// The write is submitted before this returns, and noted when what is returned ends.
+    fn write_out(&self, number: u64, write: Unsubmitted, durability: Durability) -> impl Future<Output = ()> + 'static {
+        let log = self.clone();
+        let disk = &self.shared.disk;
+        let pending = disk.io().write_at(disk.file(), write.offset, write.buffers, durability);
+        async move {
+            let result = pending.await;
+            let doing = || format!("writing record {} of the log", write.reaches.sequence);
+            if log.shared.health.check().is_ok() && log.shared.health.require(doing(), result).is_ok() {
+                log.complete(number, durability);
+            }
+        }
     }
 
     fn complete(&self, number: u64, durability: Durability) {
@@ -179,6 +204,7 @@ impl Log {
         let id = state.next_segment;
         state.next_segment = SegmentId(id.0 + 1);
         self.shared.segments.open(id, slot);
+        state.ahead.move_on();
         state.successor = self.shared.segments.reserve();
         let header = SegmentHeader {
             store_id: self.shared.identity.store,
@@ -231,6 +257,7 @@ impl Log {
             reaches: state.sealed,
             arena: 0,
         });
+        state.ahead.leave(open.slot, geometry.offset(open.slot, 0) + geometry.slot_bytes());
         self.shared.segments.close(open.id, state.sealed.sequence);
         state.previous_segment = open.id;
     }

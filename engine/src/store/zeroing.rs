@@ -12,6 +12,7 @@ use treering_format::units::SlotIndex;
 use treering_io::{Buffer, Durability, WriteBuffer};
 
 use crate::disk::BLOCK;
+use crate::log::Stretch;
 use crate::store::Core;
 
 /// How often it is looked whether clients flush, or nothing happens.
@@ -58,20 +59,34 @@ impl Core {
             let flushing = now.syncs > last.syncs + 1;
             last = now;
             let ahead = if at_rest { self.slots_zeroed_at_rest() } else { self.limits.zeroed_slots };
-            while (flushing || at_rest && self.rested_since(now))
-                && let Some(slot) = self.segments.unwritten_free(ahead)
-                && self.segments.reserve_slot(slot)
-            {
-                let whole = self.zero_slot(slot, at_rest).await;
-                if whole {
-                    self.segments.mark_written(slot);
-                }
-                self.segments.unreserve(slot);
-                if !whole {
-                    break;
-                }
+            while (flushing || at_rest && self.rested_since(now)) && self.zero_next(ahead, at_rest).await {}
+        }
+    }
+
+    /// Zeros the way of the log, or else one slot, if fewer than `ahead` are ready. False: nothing is left to do, or the disk
+    /// refused, or the store has failed.
+    async fn zero_next(&self, ahead: usize, at_rest: bool) -> bool {
+        if ahead == 0 {
+            return false;
+        }
+        let mut zeros = Zeros::new(self, at_rest);
+        while zeros.begin_piece().await {
+            let Some(stretch) = self.log.take_ahead((zeros.piece / BLOCK) as u32) else { break };
+            let arrived = zeros.write(stretch).await;
+            self.log.ahead_written(stretch, arrived);
+            if !arrived {
+                return false;
             }
         }
+        let Some(slot) = self.segments.unwritten_free(ahead).filter(|slot| self.segments.reserve_slot(*slot)) else {
+            return false;
+        };
+        let whole = zeros.write_slot(slot).await;
+        if whole {
+            self.segments.mark_written(slot);
+        }
+        self.segments.unreserve(slot);
+        whole
     }
 
     /// None of a file that gets its space as it is used, or whose zeros would fill the page cache; and none of a store that is nearly
@@ -94,46 +109,6 @@ impl Core {
         self.events() == then && !self.pins.hold()
     }
 
-    /// Of what was begun at rest, the rest goes out as ever when something happens. False: the disk refused, or the store has failed.
-    async fn zero_slot(&self, slot: SlotIndex, mut at_rest: bool) -> bool {
-        let geometry = self.disk.geometry();
-        let bytes = geometry.slot_bytes();
-        let zeros = Rc::new(Buffer::zeroed(PIECE_BYTES as usize));
-        let io = self.disk.io();
-        let begun = self.events();
-        let (mut logged, mut since) = (self.log.sealed_bytes(), io.now());
-        let mut at = 0;
-        while at < bytes {
-            if at_rest {
-                // As long as the last piece took: the disk may have others to serve.
-                io.sleep(Duration::from_nanos(io.now() - since)).await;
-            } else {
-                self.sync_ended().await;
-            }
-            if self.health.check().is_err() {
-                return false;
-            }
-            at_rest &= self.rested_since(begun);
-            let due = LEAD * (self.log.sealed_bytes() - logged);
-            if !at_rest && due < PIECE_BYTES && io.now() - since < QUIET.as_nanos() as u64 {
-                continue;
-            }
-            (logged, since) = (self.log.sealed_bytes(), io.now());
-            let piece = if at_rest { MOST_BYTES } else { due.clamp(PIECE_BYTES, MOST_BYTES) };
-            let piece = piece.next_multiple_of(BLOCK).min(bytes - at);
-            let rest = piece % PIECE_BYTES;
-            let rest = (rest > 0).then(|| Rc::new(Buffer::zeroed(rest as usize)));
-            let whole = (0..piece / PIECE_BYTES).map(|_| Rc::clone(&zeros));
-            let buffers = whole.chain(rest).map(WriteBuffer::Counted).collect();
-            let offset = geometry.offset(slot, (at / BLOCK) as u32);
-            if self.disk.write_bytes(offset, buffers, Durability::Volatile).await.is_err() {
-                return false;
-            }
-            at += piece;
-        }
-        true
-    }
-
     /// Waits until a sync of the log has ended, or none did for a while.
     async fn sync_ended(&self) {
         let last = self.log.synced_ns();
@@ -149,5 +124,86 @@ impl Core {
         self.disk.io().timeout(QUIET, ended).await;
         // Answers first.
         self.disk.io().yield_now().await;
+    }
+}
+
+/// Zeros on their way to slots, a piece at a time. Of what was begun at rest, the rest goes out as ever when something happens.
+struct Zeros<'a> {
+    core: &'a Core,
+    at_rest: bool,
+    begun: Events,
+    /// Of the log, when the last piece went out; and when that was.
+    logged: u64,
+    since: u64,
+    /// Bytes that may go out now.
+    piece: u64,
+    zeros: Rc<Buffer>,
+}
+
+impl Zeros<'_> {
+    fn new(core: &Core, at_rest: bool) -> Zeros<'_> {
+        Zeros {
+            core,
+            at_rest,
+            begun: core.events(),
+            logged: core.log.sealed_bytes(),
+            since: core.disk.io().now(),
+            piece: 0,
+            zeros: Rc::new(Buffer::zeroed(PIECE_BYTES as usize)),
+        }
+    }
+
+    /// Waits until a piece may go out. False: the store has failed.
+    async fn begin_piece(&mut self) -> bool {
+        let io = self.core.disk.io();
+        loop {
+            if self.at_rest {
+                // As long as the last piece took: the disk may have others to serve.
+                io.sleep(Duration::from_nanos(io.now() - self.since)).await;
+            } else {
+                self.core.sync_ended().await;
+            }
+            if self.core.health.check().is_err() {
+                return false;
+            }
+            self.at_rest &= self.core.rested_since(self.begun);
+            let logged = self.core.log.sealed_bytes();
+            let due = LEAD * (logged - self.logged);
+            if self.at_rest || due >= PIECE_BYTES || io.now() - self.since >= QUIET.as_nanos() as u64 {
+                (self.logged, self.since) = (logged, io.now());
+                let piece = if self.at_rest { MOST_BYTES } else { due.clamp(PIECE_BYTES, MOST_BYTES) };
+                self.piece = piece.next_multiple_of(BLOCK);
+                return true;
+            }
+        }
+    }
+
+    /// Into a slot that is reserved. False: the disk refused, or the store has failed.
+    async fn write_slot(&mut self, slot: SlotIndex) -> bool {
+        let blocks = self.core.disk.geometry().segment_blocks;
+        let mut block = 0;
+        while block < blocks {
+            if !self.begin_piece().await {
+                return false;
+            }
+            let stretch = Stretch { slot, block, blocks: ((self.piece / BLOCK) as u32).min(blocks - block) };
+            if !self.write(stretch).await {
+                return false;
+            }
+            block += stretch.blocks;
+        }
+        true
+    }
+
+    /// False: the disk refused.
+    async fn write(&self, stretch: Stretch) -> bool {
+        let bytes = u64::from(stretch.blocks) * BLOCK;
+        let rest = bytes % PIECE_BYTES;
+        let rest = (rest > 0).then(|| Rc::new(Buffer::zeroed(rest as usize)));
+        let whole = (0..bytes / PIECE_BYTES).map(|_| Rc::clone(&self.zeros));
+        let buffers = whole.chain(rest).map(WriteBuffer::Counted).collect();
+        let disk = &self.core.disk;
+        let offset = disk.geometry().offset(stretch.slot, stretch.block);
+        disk.write_bytes(offset, buffers, Durability::Volatile).await.is_ok()
     }
 }
