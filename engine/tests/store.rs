@@ -221,9 +221,10 @@ fn recovery_does_not_read_what_a_long_sync_covered() {
     });
 }
 
+const SLOT: usize = 256 * 4096;
+
 /// Slots of the store's file that hold nothing but zeros.
 fn zeroed_slots(host: &Host) -> usize {
-    const SLOT: usize = 256 * 4096;
     let image = host.disk_image(&store());
     image[1 << 20..].chunks_exact(SLOT).filter(|slot| slot.iter().all(|byte| *byte == 0)).count()
 }
@@ -258,4 +259,45 @@ fn slots_are_zeroed_ahead_while_nobody_reads_or_writes() {
             assert!(zeroed <= made, "client {client}: {zeroed} slots are zeroed, {made} were when the store was made");
         }
     }
+}
+
+#[test]
+fn where_clients_flush_the_way_of_the_log_is_zeroed_too() {
+    let host = host(256 * MIB);
+    host.set_disk_image(&store(), vec![0xA5; 256 << 20]);
+    life(&host, async |io| {
+        let options = CreateOptions { size: None, sparse: false, segment_blocks: 256 };
+        Store::create(&io, &store(), &options).await.expect("a new store");
+    });
+    life(&host, async |io| {
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("v", 16 * MIB)]).await.expect("a dot");
+        let v = store.volume("d", "v").expect("there it is");
+        // Past the slots that were zeroed when the store was made.
+        for n in 0..16 {
+            v.write(n << 20, &noise(n, 512 << 10), false).await.expect("there is room");
+        }
+        v.flush().await.expect("written");
+        for n in 0..100 {
+            v.write(4096 * n, &noise(n, 4096), true).await.expect("there is room");
+            io.sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let image = host.disk_image(&store());
+    let is = |block: &[u8], byte| block.iter().all(|b| *b == byte);
+    let log = image[1 << 20..].chunks_exact(SLOT).skip(5);
+    let kinds: String = log
+        .map(|slot| {
+            let untouched = slot.chunks_exact(4096).filter(|block| is(block, 0xA5)).count();
+            match (is(&slot[..4096], 0), is(&slot[SLOT - 4096..], 0)) {
+                (true, true) if untouched == 0 => '0',
+                (false, true) if untouched <= 256 / 16 => 'o',
+                _ if untouched == 256 => '.',
+                _ => 'l',
+            }
+        })
+        .collect();
+    let open = kinds.find('o').unwrap_or_else(|| panic!("the rest of the open slot is zeroed: {kinds}"));
+    let zeroed = kinds[open..].matches('0').count();
+    assert!(zeroed > Limits::default().zeroed_slots, "the next slot, and some after it, are zeroed: {kinds}");
 }

@@ -46,7 +46,7 @@ use crate::workers::{self, Workers};
 
 use bunches::Bunches;
 use own_sync::OwnSync;
-use poll_window::PollWindow;
+use poll_window::{PollWindows, Watched};
 
 pub(crate) use setup::why_unavailable;
 
@@ -70,7 +70,7 @@ pub(crate) struct Uring {
     /// These and the landed ones.
     reads_wanted: u64,
     bunches: Bunches,
-    window: PollWindow,
+    windows: PollWindows,
     /// Errors that the next enters answer, for tests.
     #[cfg(test)]
     enter_errors: VecDeque<i32>,
@@ -118,7 +118,7 @@ impl Uring {
             kept_back: VecDeque::new(),
             reads_wanted: 0,
             bunches: Bunches::default(),
-            window: PollWindow::default(),
+            windows: PollWindows::default(),
             #[cfg(test)]
             enter_errors: VecDeque::new(),
         })
@@ -191,18 +191,18 @@ impl Uring {
                 (1, Some(Timespec::new().sec(left / 1_000_000_000).nsec((left % 1_000_000_000) as u32)))
             }
         };
-        let started = (want > 0 && self.reads > 0).then(os::now);
+        let watched = if want > 0 { self.watched() } else { None };
         let arguments = SubmitArgs::new();
         let result = match self.injected_error() {
             Some(error) => Err(error),
-            None if started.is_some_and(|started| self.found_soon(started)) => Ok(0),
+            None if watched.is_some_and(|(watched, since)| self.found_soon(watched, since)) => Ok(0),
             None => match &timeout {
                 Some(timeout) => self.ring.submitter().submit_with_args(want, &arguments.timespec(timeout)),
                 None => self.ring.submitter().submit_with_args(want, &arguments),
             },
         };
-        if let Some(started) = started {
-            self.window.waited(os::now() - started);
+        if let Some((watched, since)) = watched {
+            self.windows.of(watched).waited(os::now() - since);
         }
         self.counts.enters += 1;
         match result {
@@ -215,11 +215,19 @@ impl Uring {
         }
     }
 
-    /// Submits what is queued and watches the ring until the poll window, counted from `started`, is over. An error of the
+    /// What is worth watching for, from now on.
+    fn watched(&self) -> Option<(Watched, u64)> {
+        let now = os::now();
+        let clients = || self.own_sync.serves_few(now).then_some(Watched::Clients);
+        let watched = if self.reads > 0 { Some(Watched::Reads) } else { clients() };
+        watched.map(|watched| (watched, now))
+    }
+
+    /// Submits what is queued and watches the ring until the poll window, counted from `since`, is over. An error of the
     /// submission is left to the enter that sleeps.
-    fn found_soon(&mut self, started: u64) -> bool {
-        let until = started + self.window.ns();
-        if until == started {
+    fn found_soon(&mut self, watched: Watched, since: u64) -> bool {
+        let until = since + self.windows.of(watched).ns();
+        if until == since {
             return false;
         }
         while os::now() < until {
@@ -233,8 +241,11 @@ impl Uring {
             if !self.ring.completion().is_empty() {
                 return true;
             }
-            if !blocks::make_some_ahead() {
-                std::hint::spin_loop();
+            match watched {
+                // Who is waited for may want this core.
+                Watched::Clients => std::thread::yield_now(),
+                Watched::Reads if blocks::make_some_ahead() => {}
+                Watched::Reads => std::hint::spin_loop(),
             }
         }
         false
@@ -295,14 +306,14 @@ impl Uring {
         self.flusher.collect(completions);
         if completions.len() > before {
             let now = os::now();
-            for completion in &completions[before..] {
-                self.own_sync.reported(completion.token, now);
+            for _ in before..completions.len() {
+                self.own_sync.reported(now);
             }
         }
     }
 
     fn give_to_flusher(&mut self, token: Token, request: &mut Request) {
-        self.own_sync.given_away(token, os::now());
+        self.own_sync.given_away(os::now());
         self.flusher.give(token, request);
     }
 
@@ -314,7 +325,7 @@ impl Uring {
             while let Some(token) = self.own_sync.take() {
                 let started = os::now();
                 self.ended_here.push(workers::run_here(token, operations.request(token)));
-                self.own_sync.took(os::now() - started);
+                self.own_sync.ended_here(started, os::now(), self.counts.completed);
                 self.counts.own_syncs += 1;
             }
         } else if self.own_sync.passed_over() || self.reads_wanted > 0 {

@@ -4,6 +4,8 @@
 //! does it itself where it would only sleep until the sync has ended. For so long it serves nobody; that is bounded in three ways: it
 //! does so only after many short syncs in a row, and one long sync gives the next ones to the flusher; not while the disk
 //! owes us reads; and a sync that finds the thread busy for a few turns goes to the flusher, too.
+//!
+//! No other thread of ours wants the core then. So where one or two clients flush, their next request is watched for (`poll_window`).
 
 use std::collections::VecDeque;
 
@@ -18,14 +20,24 @@ const SHORT_NS: u64 = 500_000;
 /// Turns for which a sync waits until the thread has nothing else to do.
 const MOST_TURNS: u32 = 4;
 
+/// For so long after a sync clients count as flushing.
+const LIVELY_NS: u64 = 1_000_000;
+
+/// Completions between two syncs: a client's write, its flush, the answers to both, and records.
+const FEW: u64 = 12;
+
 #[derive(Default)]
 pub(super) struct OwnSync {
     short_in_a_row: u32,
     /// Those that wait for this thread, and since how many turns.
     waiting: VecDeque<Token>,
     turns: u32,
-    /// When the flusher was given those that it has not reported.
-    given: VecDeque<(Token, u64)>,
+    /// When the last one ended here, what the ring had completed by then, and how much of that since the one before it.
+    ended: u64,
+    completed: u64,
+    between: u64,
+    /// When the flusher, which does one after another, was given those that it has not reported.
+    given: VecDeque<u64>,
 }
 
 impl OwnSync {
@@ -53,17 +65,28 @@ impl OwnSync {
         self.waiting.pop_front()
     }
 
-    pub(super) fn given_away(&mut self, token: Token, now: u64) {
-        self.given.push_back((token, now));
+    pub(super) fn given_away(&mut self, now: u64) {
+        self.given.push_back(now);
     }
 
-    /// The flusher reports this one.
-    pub(super) fn reported(&mut self, token: Token, now: u64) {
-        if let Some(at) = self.given.iter().position(|(given, _)| *given == token)
-            && let Some((_, since)) = self.given.remove(at)
-        {
+    /// The flusher reports the first of those that it was given.
+    pub(super) fn reported(&mut self, now: u64) {
+        if let Some(since) = self.given.pop_front() {
             self.took(now.saturating_sub(since));
         }
+    }
+
+    /// This thread has synced, from `started` until now, when the ring had completed so much.
+    pub(super) fn ended_here(&mut self, started: u64, now: u64, completed: u64) {
+        self.took(now.saturating_sub(started));
+        self.ended = now;
+        self.between = completed - std::mem::replace(&mut self.completed, completed);
+    }
+
+    /// Whether this thread does the syncs now, and one or two clients ask for them, one after the other. Where more do, those who come
+    /// while it falls asleep are served together, which gives more than serving the first at once.
+    pub(super) fn serves_few(&self, now: u64) -> bool {
+        self.suits() && now.saturating_sub(self.ended) < LIVELY_NS && self.between <= FEW
     }
 
     /// A sync has taken so many nanoseconds.
@@ -81,8 +104,8 @@ mod tests {
         let mut own = OwnSync::default();
         for n in 0..u64::from(IN_A_ROW) {
             assert!(!own.suits());
-            own.given_away(Token::from_bits(n), 1_000_000);
-            own.reported(Token::from_bits(n), 1_100_000);
+            own.given_away(n * 1_000_000);
+            own.reported(n * 1_000_000 + 100_000);
         }
         assert!(own.suits());
         own.took(60_000);
@@ -91,6 +114,22 @@ mod tests {
         assert!(!own.suits());
         own.took(60_000);
         assert!(!own.suits(), "one short sync says little after a long one");
+    }
+
+    #[test]
+    fn it_is_worth_watching_for_few_clients_and_only_while_they_flush() {
+        let mut own = OwnSync { short_in_a_row: IN_A_ROW, ..OwnSync::default() };
+        let (mut now, mut completed) = (0, 0);
+        for (each, few) in [(6, true), (10, true), (28, false)] {
+            for _ in 0..2 {
+                now += 300_000;
+                completed += each;
+                own.ended_here(now - 60_000, now, completed);
+            }
+            assert_eq!(own.serves_few(now + 100_000), few, "{each} completions to a sync");
+        }
+        own.ended_here(now, now + 60_000, completed + 6);
+        assert!(!own.serves_few(now + 10_000_000), "nobody flushes any more");
     }
 
     #[test]
