@@ -1,4 +1,5 @@
-//! Zeros ahead of the log, on its way (`log/ahead.rs`) and in the free slots after that: a write into blocks that were written before is what a disk makes durable fastest.
+//! Zeros ahead of the log, on its way (`log/ahead.rs`) and in the free slots after that: a write into blocks that were written
+//! before is what a disk makes durable fastest.
 //!
 //! What is zeroed costs the disk as much as the log itself, and a flush that comes meanwhile waits for it, and for the file system,
 //! which writes down in its journal that the blocks are in use now. So most of it is done while nobody reads or writes. While
