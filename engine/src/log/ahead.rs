@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use treering_format::units::SlotIndex;
+use treering_io::{Durability, WriteBuffer};
 
 use super::Log;
 use crate::canary::{self, Canary};
@@ -24,6 +25,8 @@ pub(super) struct Ahead {
     successor: u32,
     /// Bytes of the file, and in this slot.
     under_way: Option<(SlotIndex, Range<u64>)>,
+    /// The last zeros did not arrive.
+    refused: bool,
 }
 
 /// Blocks of a slot that zeros may be written to.
@@ -56,7 +59,7 @@ impl Ahead {
 
 impl Log {
     /// Takes the next blocks of the way ahead that were never written, at most so many. They count as under way until
-    /// `ahead_written`. None: the way has been written as far as it is known.
+    /// `write_ahead` has ended, which must follow. None: the way has been written as far as it is known.
     pub(crate) fn take_ahead(&self, most: u32) -> Option<Stretch> {
         let mut state = self.shared.state.borrow_mut();
         let state = &mut *state;
@@ -76,20 +79,41 @@ impl Log {
         Some(stretch)
     }
 
-    /// The zeros of this stretch are under way no more; whether they arrived.
-    pub(crate) fn ahead_written(&self, stretch: Stretch, arrived: bool) {
+    /// Writes zeros to a stretch that was taken. Whoever stops waiting does not stop them: records may wait for them, too. False: the
+    /// disk refused.
+    pub(crate) async fn write_ahead(&self, stretch: Stretch, zeros: Vec<WriteBuffer>) -> bool {
+        let disk = &self.shared.disk;
+        let offset = disk.geometry().offset(stretch.slot, stretch.block);
+        let pending = disk.io().write_at(disk.file(), offset, zeros, Durability::Volatile);
+        let log = self.clone();
+        disk.io().spawn(async move { log.ahead_written(stretch, pending.await.is_ok()) }).detach();
+        loop {
+            let progress = self.shared.health.progress().notified();
+            let (ended, refused) = {
+                let ahead = &self.shared.state.borrow().ahead;
+                (ahead.under_way.is_none(), ahead.refused)
+            };
+            if ended {
+                return !refused;
+            }
+            progress.await;
+        }
+    }
+
+    fn ahead_written(&self, stretch: Stretch, arrived: bool) {
         {
             let mut state = self.shared.state.borrow_mut();
             let state = &mut *state;
             state.ahead.under_way = None;
+            state.ahead.refused = !arrived;
             let end = stretch.block + stretch.blocks;
             if arrived && state.open.as_ref().is_some_and(|o| o.slot == stretch.slot) {
                 state.ahead.open = state.ahead.open.max(end);
             } else if arrived && state.successor == Some(stretch.slot) {
                 state.ahead.successor = end;
-            }
-            if arrived && state.successor == Some(stretch.slot) && end == self.shared.disk.geometry().segment_blocks {
-                self.shared.segments.mark_written(stretch.slot);
+                if end == self.shared.disk.geometry().segment_blocks {
+                    self.shared.segments.mark_written(stretch.slot);
+                }
             }
         }
         self.shared.health.progress().notify_all();

@@ -55,28 +55,34 @@ impl Core {
             if self.health.check().is_err() {
                 return;
             }
-            let now = self.events();
+            let mut now = self.events();
             let at_rest = self.rested_since(last);
-            let flushing = now.syncs > last.syncs + 1;
+            let mut flushing = now.syncs > last.syncs + 1;
             last = now;
             let ahead = if at_rest { self.slots_zeroed_at_rest() } else { self.limits.zeroed_slots };
-            while (flushing || at_rest && self.rested_since(now)) && self.zero_next(ahead, at_rest).await {}
+            while (flushing || at_rest && self.rested_since(last)) && self.zero_next(ahead, at_rest).await {
+                let before = std::mem::replace(&mut now, self.events());
+                flushing &= now.syncs > before.syncs + 1;
+            }
         }
     }
 
-    /// Zeros the way of the log, or else one slot, if fewer than `ahead` are ready. False: nothing is left to do, or the disk
-    /// refused, or the store has failed.
+    /// Zeros the way of the log, or else one slot, if fewer than `ahead` are ready; no more than a slot's worth of the way. False:
+    /// nothing is left to do, or the disk refused, or the store has failed.
     async fn zero_next(&self, ahead: usize, at_rest: bool) -> bool {
         if ahead == 0 {
             return false;
         }
         let mut zeros = Zeros::new(self, at_rest);
+        let mut left = self.disk.geometry().segment_blocks;
         while zeros.begin_piece().await {
-            let Some(stretch) = self.log.take_ahead((zeros.piece / BLOCK) as u32) else { break };
-            let arrived = zeros.write(stretch).await;
-            self.log.ahead_written(stretch, arrived);
-            if !arrived {
+            let Some(stretch) = self.log.take_ahead(left.min((zeros.piece / BLOCK) as u32)) else { break };
+            if !self.log.write_ahead(stretch, zeros.of(stretch)).await {
                 return false;
+            }
+            left -= stretch.blocks;
+            if left == 0 {
+                return true;
             }
         }
         let Some(slot) = self.segments.unwritten_free(ahead).filter(|slot| self.segments.reserve_slot(*slot)) else {
@@ -188,7 +194,9 @@ impl Zeros<'_> {
                 return false;
             }
             let stretch = Stretch { slot, block, blocks: ((self.piece / BLOCK) as u32).min(blocks - block) };
-            if !self.write(stretch).await {
+            let disk = &self.core.disk;
+            let offset = disk.geometry().offset(slot, block);
+            if disk.write_bytes(offset, self.of(stretch), Durability::Volatile).await.is_err() {
                 return false;
             }
             block += stretch.blocks;
@@ -196,15 +204,11 @@ impl Zeros<'_> {
         true
     }
 
-    /// False: the disk refused.
-    async fn write(&self, stretch: Stretch) -> bool {
+    fn of(&self, stretch: Stretch) -> Vec<WriteBuffer> {
         let bytes = u64::from(stretch.blocks) * BLOCK;
         let rest = bytes % PIECE_BYTES;
         let rest = (rest > 0).then(|| Rc::new(Buffer::zeroed(rest as usize)));
         let whole = (0..bytes / PIECE_BYTES).map(|_| Rc::clone(&self.zeros));
-        let buffers = whole.chain(rest).map(WriteBuffer::Counted).collect();
-        let disk = &self.core.disk;
-        let offset = disk.geometry().offset(stretch.slot, stretch.block);
-        disk.write_bytes(offset, buffers, Durability::Volatile).await.is_ok()
+        whole.chain(rest).map(WriteBuffer::Counted).collect()
     }
 }
