@@ -265,6 +265,7 @@ impl Store {
                 task.cancel().await;
             }
         }
+        self.core.log.no_zeros_under_way().await;
         closed
     }
 

@@ -58,35 +58,36 @@ impl Ahead {
 }
 
 impl Log {
-    /// Takes the next blocks of the way ahead that were never written, at most so many. They count as under way until
-    /// `write_ahead` has ended, which must follow. None: the way has been written as far as it is known.
-    pub(crate) fn take_ahead(&self, most: u32) -> Option<Stretch> {
-        let mut state = self.shared.state.borrow_mut();
-        let state = &mut *state;
+    /// The next blocks of the way ahead that were never written, at most so many. They are to be written at once, or the log
+    /// comes first. None: the way has been written as far as it is known.
+    pub(crate) fn next_ahead(&self, most: u32) -> Option<Stretch> {
+        let state = self.shared.state.borrow();
         let segments = &self.shared.segments;
-        let geometry = self.shared.disk.geometry();
-        let blocks = geometry.segment_blocks;
-        debug_assert!(state.ahead.under_way.is_none(), "one stretch is under way at a time");
+        let blocks = self.shared.disk.geometry().segment_blocks;
         let open = state.open.as_ref().map(|o| (o.slot, state.ahead.open.max(o.next_block + blocks / LEAD_PART)));
         let successor = state.successor.map(|slot| (slot, state.ahead.successor));
         let (slot, block) = [open, successor]
             .into_iter()
             .flatten()
             .find(|(slot, block)| *block < blocks && !segments.was_written(*slot))?;
-        let stretch = Stretch { slot, block, blocks: most.min(blocks - block) };
-        let start = geometry.offset(slot, block);
-        state.ahead.under_way = Some((slot, start..start + u64::from(stretch.blocks) * BLOCK));
-        Some(stretch)
+        Some(Stretch { slot, block, blocks: most.min(blocks - block) })
     }
 
-    /// Writes zeros to a stretch that was taken. Whoever stops waiting does not stop them: records may wait for them, too. False: the
-    /// disk refused.
-    pub(crate) async fn write_ahead(&self, stretch: Stretch, zeros: Vec<WriteBuffer>) -> bool {
+    /// Begins to write zeros to a stretch of the way, or of a slot that is reserved; none may be under way. They end whether or not
+    /// somebody waits for them: records may, too.
+    pub(crate) fn begin_ahead(&self, stretch: Stretch, zeros: Vec<WriteBuffer>) {
         let disk = &self.shared.disk;
-        let offset = disk.geometry().offset(stretch.slot, stretch.block);
-        let pending = disk.io().write_at(disk.file(), offset, zeros, Durability::Volatile);
+        let start = disk.geometry().offset(stretch.slot, stretch.block);
+        let bytes = start..start + u64::from(stretch.blocks) * BLOCK;
+        let before = self.shared.state.borrow_mut().ahead.under_way.replace((stretch.slot, bytes));
+        assert!(before.is_none(), "one stretch is under way at a time");
+        let pending = disk.io().write_at(disk.file(), start, zeros, Durability::Volatile);
         let log = self.clone();
         disk.io().spawn(async move { log.ahead_written(stretch, pending.await.is_ok()) }).detach();
+    }
+
+    /// Waits until no zeros are under way. False: the disk refused the last ones.
+    pub(crate) async fn no_zeros_under_way(&self) -> bool {
         loop {
             let progress = self.shared.health.progress().notified();
             let (ended, refused) = {

@@ -6,11 +6,12 @@
 //! clients flush it goes out in pieces, each just after a sync: the clients that it answered take a while to come back, and until
 //! then the disk has nothing to do.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use treering_format::units::SlotIndex;
-use treering_io::{Buffer, Durability, WriteBuffer};
+use treering_io::{Buffer, WriteBuffer};
 
 use crate::disk::BLOCK;
 use crate::log::Stretch;
@@ -49,22 +50,33 @@ struct Events {
 
 impl Core {
     pub(super) async fn keep_zeroed_ahead(&self) {
-        let mut last = self.events();
+        let mut looked = self.look();
         loop {
             self.disk.io().sleep(TICK).await;
             if self.health.check().is_err() {
                 return;
             }
-            let mut now = self.events();
-            let at_rest = self.rested_since(last);
-            let mut flushing = now.syncs > last.syncs + 1;
-            last = now;
+            let at_rest = self.rested_since(looked.0);
             let ahead = if at_rest { self.slots_zeroed_at_rest() } else { self.limits.zeroed_slots };
-            while (flushing || at_rest && self.rested_since(last)) && self.zero_next(ahead, at_rest).await {
-                let before = std::mem::replace(&mut now, self.events());
-                flushing &= now.syncs > before.syncs + 1;
+            while at_rest && self.rested_since(looked.0) || !at_rest && self.flushing_since(looked) {
+                looked = self.look();
+                if !self.zero_next(ahead, at_rest).await {
+                    break;
+                }
             }
+            looked = self.look();
         }
+    }
+
+    /// What clients have done so far, and when that was seen.
+    fn look(&self) -> (Events, u64) {
+        (self.events(), self.disk.io().now())
+    }
+
+    /// Whether there were more syncs since then than the store asks for by itself.
+    fn flushing_since(&self, (then, at): (Events, u64)) -> bool {
+        let ticks = (self.disk.io().now() - at) / TICK.as_nanos() as u64;
+        self.events().syncs - then.syncs > ticks.max(1)
     }
 
     /// Zeros the way of the log, or else one slot, if fewer than `ahead` are ready; no more than a slot's worth of the way. False:
@@ -76,8 +88,9 @@ impl Core {
         let mut zeros = Zeros::new(self, at_rest);
         let mut left = self.disk.geometry().segment_blocks;
         while zeros.begin_piece().await {
-            let Some(stretch) = self.log.take_ahead(left.min((zeros.piece / BLOCK) as u32)) else { break };
-            if !self.log.write_ahead(stretch, zeros.of(stretch)).await {
+            let Some(stretch) = self.log.next_ahead(left.min((zeros.piece / BLOCK) as u32)) else { break };
+            // A log that outruns them would only write over them, and wait for each.
+            if zeros.outrun || !zeros.write(stretch).await {
                 return false;
             }
             left -= stretch.blocks;
@@ -144,7 +157,9 @@ struct Zeros<'a> {
     since: u64,
     /// Bytes that may go out now.
     piece: u64,
-    zeros: Rc<Buffer>,
+    /// The log has grown by more than a piece may replace.
+    outrun: bool,
+    zeros: OnceCell<Rc<Buffer>>,
 }
 
 impl Zeros<'_> {
@@ -156,7 +171,8 @@ impl Zeros<'_> {
             logged: core.log.sealed_bytes(),
             since: core.disk.io().now(),
             piece: 0,
-            zeros: Rc::new(Buffer::zeroed(PIECE_BYTES as usize)),
+            outrun: false,
+            zeros: OnceCell::new(),
         }
     }
 
@@ -180,6 +196,7 @@ impl Zeros<'_> {
                 (self.logged, self.since) = (logged, io.now());
                 let piece = if self.at_rest { MOST_BYTES } else { due.clamp(PIECE_BYTES, MOST_BYTES) };
                 self.piece = piece.next_multiple_of(BLOCK);
+                self.outrun = !self.at_rest && due > MOST_BYTES;
                 return true;
             }
         }
@@ -194,9 +211,7 @@ impl Zeros<'_> {
                 return false;
             }
             let stretch = Stretch { slot, block, blocks: ((self.piece / BLOCK) as u32).min(blocks - block) };
-            let disk = &self.core.disk;
-            let offset = disk.geometry().offset(slot, block);
-            if disk.write_bytes(offset, self.of(stretch), Durability::Volatile).await.is_err() {
+            if !self.write(stretch).await {
                 return false;
             }
             block += stretch.blocks;
@@ -204,11 +219,14 @@ impl Zeros<'_> {
         true
     }
 
-    fn of(&self, stretch: Stretch) -> Vec<WriteBuffer> {
+    /// False: the disk refused.
+    async fn write(&self, stretch: Stretch) -> bool {
         let bytes = u64::from(stretch.blocks) * BLOCK;
+        let zeros = self.zeros.get_or_init(|| Rc::new(Buffer::zeroed(PIECE_BYTES as usize)));
         let rest = bytes % PIECE_BYTES;
         let rest = (rest > 0).then(|| Rc::new(Buffer::zeroed(rest as usize)));
-        let whole = (0..bytes / PIECE_BYTES).map(|_| Rc::clone(&self.zeros));
-        whole.chain(rest).map(WriteBuffer::Counted).collect()
+        let whole = (0..bytes / PIECE_BYTES).map(|_| Rc::clone(zeros));
+        self.core.log.begin_ahead(stretch, whole.chain(rest).map(WriteBuffer::Counted).collect());
+        self.core.log.no_zeros_under_way().await
     }
 }

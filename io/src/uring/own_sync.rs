@@ -80,13 +80,16 @@ impl OwnSync {
     pub(super) fn ended_here(&mut self, started: u64, now: u64, completed: u64) {
         self.took(now.saturating_sub(started));
         self.ended = now;
-        self.between = completed - std::mem::replace(&mut self.completed, completed);
+        // Of two syncs in a row, the first tells.
+        if completed > self.completed {
+            self.between = completed - std::mem::replace(&mut self.completed, completed);
+        }
     }
 
     /// Whether this thread does the syncs now, and one or two clients ask for them, one after the other. Where more do, those who come
     /// while it falls asleep are served together, which gives more than serving the first at once.
     pub(super) fn serves_few(&self, now: u64) -> bool {
-        self.suits() && now.saturating_sub(self.ended) < LIVELY_NS && self.between <= FEW
+        self.suits() && self.given.is_empty() && now.saturating_sub(self.ended) < LIVELY_NS && self.between <= FEW
     }
 
     /// A sync has taken so many nanoseconds.
