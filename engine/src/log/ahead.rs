@@ -79,8 +79,13 @@ impl Log {
         let disk = &self.shared.disk;
         let start = disk.geometry().offset(stretch.slot, stretch.block);
         let bytes = start..start + u64::from(stretch.blocks) * BLOCK;
-        let before = self.shared.state.borrow_mut().ahead.under_way.replace((stretch.slot, bytes));
-        assert!(before.is_none(), "one stretch is under way at a time");
+        {
+            let mut state = self.shared.state.borrow_mut();
+            let passed = state.open.as_ref().is_some_and(|o| o.slot == stretch.slot && stretch.block < o.next_block);
+            assert!(!passed, "zeros go only where nothing has its place: {stretch:?}");
+            let before = state.ahead.under_way.replace((stretch.slot, bytes));
+            assert!(before.is_none(), "one stretch is under way at a time");
+        }
         let pending = disk.io().write_at(disk.file(), start, zeros, Durability::Volatile);
         let log = self.clone();
         disk.io().spawn(async move { log.ahead_written(stretch, pending.await.is_ok()) }).detach();
