@@ -181,13 +181,30 @@ impl Pool {
 
     fn put(&mut self, memory: NonNull<u8>, capacity: usize) -> bool {
         match class_of(capacity) {
-            Some(class) if self.bytes + capacity <= POOL_BYTES => {
+            Some(class) if self.makes_room(class, capacity) => {
                 self.classes[class].push(memory);
                 self.bytes += capacity;
                 true
             }
             _ => false,
         }
+    }
+
+    /// Lets go of what the fullest class holds, when that is another: what was of use yesterday must not keep out what is today.
+    fn makes_room(&mut self, class: usize, capacity: usize) -> bool {
+        while self.bytes + capacity > POOL_BYTES {
+            let held = |class: &usize| self.classes[*class].len() << (class + SMALLEST_CLASS as usize);
+            let fullest = (0..self.classes.len()).max_by_key(held).expect("there are classes");
+            if fullest == class {
+                return false;
+            }
+            let Some(memory) = self.classes[fullest].pop() else { return false };
+            let capacity = BUFFER_ALIGNMENT << fullest;
+            self.bytes -= capacity;
+            // SAFETY: the pool was the only owner, and the class names the capacity.
+            unsafe { free(memory, capacity) }
+        }
+        true
     }
 }
 

@@ -22,6 +22,8 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error::while_doing;
 
+mod streaming;
+
 #[derive(Clone)]
 pub struct SharedMemory {
     mapping: Rc<Mapping>,
@@ -52,7 +54,7 @@ impl SharedMemory {
         // SAFETY: `place` is valid for `data.len()` ≥ `len` bytes of a live mapping (checked above). No Rust reference into
         // the mapping exists, ever, so it cannot overlap `data`. The kernel may read these bytes for a write in flight; it
         // then stores old or new bytes, which the checksums above us tell apart.
-        unsafe { place.copy_from_nonoverlapping(NonNull::from(data).cast(), len) }
+        unsafe { streaming::copy(NonNull::from(data).cast(), place, len) }
     }
 
     pub fn copy_out(&self, offset: u64, into: &mut [u8]) {
