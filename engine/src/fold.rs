@@ -28,9 +28,11 @@ use crate::pages::PageError;
 use crate::store::Core;
 use crate::versions::tree::{NodeId, VersionTree};
 
+mod breaks;
 mod cuts;
 mod pending;
 
+pub(crate) use breaks::Breaks;
 pub(crate) use pending::{Cut, PendingCuts};
 
 /// How the fold stands.
@@ -104,6 +106,7 @@ impl Core {
     }
 
     async fn fold_up_to(&self, order: OrderNumber) -> Result<(), PageError> {
+        self.begin_slices();
         if canary::is(Canary::CutsAfterMerges) {
             for line in self.lines.all() {
                 self.merge_up_to(&line, order).await?;
@@ -139,7 +142,8 @@ impl Core {
         let page_floor = self.versions.tree().page_floor(node);
         let mut map = line.map.borrow().clone();
         let mut displaced = Vec::new();
-        map.merge(&self.pages, self.disk.io(), &changes, page_floor, &mut |extent| displaced.push(extent)).await?;
+        let mut displace = |extent| displaced.push(extent);
+        map.merge(&self.pages, &changes, page_floor, &mut displace, async || self.take_break().await).await?;
         let dead = self.dead_runs(node, &map, displaced).await?;
         let born = born_runs(&changes);
         self.segments.load_bits_of(&self.pages, born.iter().chain(&dead)).await?;

@@ -51,6 +51,18 @@ impl Health {
         result.map_err(|source| self.fail(doing, source))
     }
 
+    /// Waits until `done`, which is asked again at each progress. An error: the store has failed.
+    pub(crate) async fn until(&self, mut done: impl FnMut() -> bool) -> Result<(), Rc<Failure>> {
+        loop {
+            let progress = self.progress.notified();
+            self.check()?;
+            if done() {
+                return Ok(());
+            }
+            progress.await;
+        }
+    }
+
     /// Notified when a write completes, a sync completes, space comes back, or the store fails.
     pub(crate) fn progress(&self) -> &Notify {
         &self.progress

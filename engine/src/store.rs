@@ -17,7 +17,7 @@ use crate::cleaner::{Cleaner, CleaningFigures};
 use crate::compress::CompressionMode;
 use crate::disk::{BLOCK, Disk};
 use crate::error::{Failure, StoreError, VolumeError};
-use crate::fold::Fold;
+use crate::fold::{Breaks, Fold};
 use crate::health::Health;
 use crate::limits::{Limits, publish_blocks};
 use crate::line::Lines;
@@ -89,6 +89,7 @@ pub(crate) struct Core {
     pub catalog_mirror: RefCell<Tree>,
     pub fold: RefCell<Fold>,
     pub fold_turn: Turn,
+    pub breaks: Breaks,
     pub cleaner: Cleaner,
     pub verbs_turn: Turn,
     pub holds: Holds,

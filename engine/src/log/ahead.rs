@@ -132,12 +132,7 @@ impl Log {
 
     /// Waits for the zeros there, or for the store to fail.
     pub(super) async fn ahead_ended(&self, write: &Range<u64>) {
-        loop {
-            let progress = self.shared.health.progress().notified();
-            if !self.is_ahead(write) || self.shared.health.check().is_err() {
-                return;
-            }
-            progress.await;
-        }
+        // Where the store has failed, nothing is acknowledged any more.
+        let _ = self.shared.health.until(|| !self.is_ahead(write)).await;
     }
 }

@@ -328,15 +328,7 @@ impl Room {
 
     /// Waits until the arena takes an operation that was acknowledged by a server before this one. Its space was reserved then.
     pub(crate) async fn admit_again(&self, blocks: u64) -> Result<(), VolumeError> {
-        let health = &self.log.shared.health;
-        loop {
-            let progress = health.progress().notified();
-            health.check()?;
-            if self.fits_memory(blocks) {
-                return Ok(());
-            }
-            progress.await;
-        }
+        Ok(self.log.shared.health.until(|| self.fits_memory(blocks)).await?)
     }
 
     /// Space came from elsewhere than a checkpoint.

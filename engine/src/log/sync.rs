@@ -49,17 +49,11 @@ impl Log {
 
     /// Waits until every write of the log up to this record has completed (not synced).
     pub(crate) async fn wait_written(&self, target: Frontier) -> Persisted {
-        loop {
-            let progress = self.shared.health.progress().notified();
-            self.shared.health.check()?;
-            {
-                let state = self.shared.state.borrow();
-                if state.written >= target && state.writes.iter().all(|w| w.reaches > target) {
-                    return Ok(());
-                }
-            }
-            progress.await;
-        }
+        let all_written = || {
+            let state = self.shared.state.borrow();
+            state.written >= target && state.writes.iter().all(|w| w.reaches > target)
+        };
+        self.shared.health.until(all_written).await
     }
 
     async fn lead(&self) {

@@ -6,7 +6,6 @@
 
 use treering_format::node::{ExtentContent, ExtentEntry, NodeRef, TreeKind};
 use treering_format::units::{BlockIndex, LogAddress};
-use treering_io::Io;
 
 use super::extent::{Content, Extent};
 use super::packer::Packer;
@@ -73,14 +72,14 @@ impl ExtentMap {
 
     /// Lets `changes` (sorted, disjoint) replace whatever the map says of their blocks. `displaced` gets each piece of data
     /// that the map said before and says no more. Pages born at or below `floor` are another version's: they are not released.
-    /// Others run between slices; an error leaves the changes of whole slices in.
+    /// After each slice it waits for what `between` gives, so that others can run; an error leaves the changes of whole slices in.
     pub async fn merge(
         &mut self,
         pages: &Pages,
-        io: &Io,
         changes: &[Extent],
         floor: Option<LogAddress>,
         displaced: &mut dyn FnMut(Extent),
+        between: impl AsyncFn(),
     ) -> Result<MergeStats, PageError> {
         let sorted = changes.is_sorted_by(|a, b| a.end() <= b.block) && changes.iter().all(|change| change.count > 0);
         assert!(sorted, "changes of a map are sorted, disjoint and not empty");
@@ -103,7 +102,7 @@ impl ExtentMap {
             stats.slices += 1;
             stats.leaves_replaced += slice.leaves_replaced;
             stats.leaves_made += slice.leaves_made;
-            io.yield_now().await;
+            between().await;
         }
         Ok(stats)
     }

@@ -28,7 +28,7 @@ use crate::catalog::{Catalog, NextIds};
 use crate::cleaner::Cleaner;
 use crate::disk::{BLOCK, Disk, Geometry};
 use crate::error::StoreError;
-use crate::fold::{self, Fold, PendingCuts};
+use crate::fold::{self, Breaks, Fold, PendingCuts};
 use crate::health::Health;
 use crate::limits::{Limits, SEGMENT_BLOCKS_MAX, SEGMENT_BLOCKS_MIN, SEGMENT_ID_GAP};
 use crate::line::Lines;
@@ -364,6 +364,7 @@ fn assemble(
         catalog_mirror: RefCell::new(loaded.catalog_mirror),
         fold: RefCell::new(Fold { reached, reached_bytes: 0, cuts }),
         fold_turn: Turn::new(),
+        breaks: Breaks::default(),
         cleaner: Cleaner::default(),
         verbs_turn: Turn::new(),
         holds: Holds::default(),

@@ -132,15 +132,7 @@ impl Core {
     /// Waits until a sync of the log has ended, or none did for a while.
     async fn sync_ended(&self) {
         let last = self.log.synced_ns();
-        let ended = async {
-            loop {
-                let progress = self.health.progress().notified();
-                if self.log.synced_ns() != last || self.health.check().is_err() {
-                    return;
-                }
-                progress.await;
-            }
-        };
+        let ended = self.health.until(|| self.log.synced_ns() != last);
         self.disk.io().timeout(QUIET, ended).await;
         // Answers first.
         self.disk.io().yield_now().await;

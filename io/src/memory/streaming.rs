@@ -72,8 +72,15 @@ mod tests {
                 let to = NonNull::from(&mut room[start..start + len]).cast();
                 // SAFETY: two live buffers of at least `len` bytes from there; `room` is not used in between.
                 unsafe { copy(NonNull::from(&from[skip_from..skip_from + len]).cast(), to, len) };
-                assert_eq!(room[start..start + len], from[skip_from..skip_from + len], "{len} bytes, {skip_from} to {skip_to}");
-                assert!(room[..start].iter().chain(&room[start + len..]).all(|&b| b == 0xEE), "{len} bytes: no other is touched");
+                assert_eq!(
+                    room[start..start + len],
+                    from[skip_from..skip_from + len],
+                    "{len} bytes, {skip_from} to {skip_to}"
+                );
+                assert!(
+                    room[..start].iter().chain(&room[start + len..]).all(|&b| b == 0xEE),
+                    "{len} bytes: no other is touched"
+                );
             }
         }
     }

@@ -27,7 +27,9 @@ fn hole(block: u64, count: u64) -> Extent {
 fn merge(store: &mut TestStore, map: &mut ExtentMap, changes: &[Extent]) -> usize {
     let (pages, io) = (store.pages.clone(), store.io.clone());
     let mut displaced = 0;
-    store.run(map.merge(&pages, &io, changes, None, &mut |_| displaced += 1)).expect("the disk is sound");
+    store
+        .run(map.merge(&pages, changes, None, &mut |_| displaced += 1, async || io.yield_now().await))
+        .expect("the disk is sound");
     displaced
 }
 
@@ -163,7 +165,7 @@ fn a_damaged_page_is_reported_by_name_and_nothing_is_lost_by_meeting_it() {
         let mut edited = map.clone();
         let io = store.io.clone();
         store
-            .run(edited.merge(&pages, &io, &[hole(0, 1 << 33)], None, &mut |_| {}))
+            .run(edited.merge(&pages, &[hole(0, 1 << 33)], None, &mut |_| {}, async || io.yield_now().await))
             .expect_err("the merge meets it too");
         store.host.damage(std::path::Path::new("/pages"), page.0 * 4096 + page.0 % 4093, 1);
     }

@@ -192,7 +192,9 @@ fn run(steps: &[Step], cache_bytes: u64, mutant: Mutant) -> Result<(), String> {
                         displaced.extend(cells_of(&extent));
                     }
                 };
-                store.run(map.merge(&pages, &io, &extents, None, &mut emit)).map_err(|error| error.to_string())?;
+                store
+                    .run(map.merge(&pages, &extents, None, &mut emit, async || io.yield_now().await))
+                    .map_err(|error| error.to_string())?;
                 displaced.sort();
                 lost.sort();
                 if displaced != lost {

@@ -44,7 +44,9 @@ fn batch() -> impl Strategy<Value = Batch> {
 
 fn merge(store: &mut TestStore, map: &mut ExtentMap, changes: &[Extent], floor: Option<LogAddress>) {
     let (pages, io) = (store.pages.clone(), store.io.clone());
-    store.run(map.merge(&pages, &io, changes, floor, &mut |_| {})).expect("the disk is sound");
+    store
+        .run(map.merge(&pages, changes, floor, &mut |_| {}, async || io.yield_now().await))
+        .expect("the disk is sound");
 }
 
 fn freeze(store: &mut TestStore, map: &mut ExtentMap) -> (ExtentMap, LogAddress) {
