@@ -6,6 +6,7 @@
 //! needs the fold: without clients at work, or with writers held for space, there are no breaks.
 
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::store::Core;
@@ -13,8 +14,8 @@ use crate::store::Core;
 /// The longest break, as a multiple of the slice before it.
 const LONGEST: u64 = 3;
 
-/// A slice that took longer waited for something itself.
-const LONGEST_SLICE_NS: u64 = 1_000_000;
+/// What a slice may take, in nanoseconds. One that took longer waited for something itself. (In the simulator work takes no time.)
+const SLICE_NS: RangeInclusive<u64> = 1_000..=1_000_000;
 
 /// When a round last let others run, and what they had done by then.
 #[derive(Default)]
@@ -32,7 +33,7 @@ impl Core {
     /// A slice has ended: lets others run.
     pub(super) async fn take_break(&self) {
         let io = self.disk.io();
-        let took = io.now().saturating_sub(self.breaks.since.get()).min(LONGEST_SLICE_NS);
+        let took = io.now().saturating_sub(self.breaks.since.get()).clamp(*SLICE_NS.start(), *SLICE_NS.end());
         // Operations published, and reads begun.
         let clients_did = (self.log.published().0, self.readers.begun());
         let at_work = self.breaks.clients_did.replace(clients_did) != clients_did;
