@@ -1,6 +1,8 @@
 //! The store through its door, on a simulated host: one promise each. Histories with crashes at every step are in `proptests`.
 
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use treering_engine::{CreateOptions, Limits, OpenOptions, Store, VolumeError, Zeroing};
@@ -300,4 +302,45 @@ fn where_clients_flush_the_way_of_the_log_is_zeroed_too() {
     let open = kinds.find('o').unwrap_or_else(|| panic!("the rest of the open slot is zeroed: {kinds}"));
     let zeroed = kinds[open..].matches('0').count();
     assert!(zeroed > Limits::default().zeroed_slots, "the next slot, and some after it, are zeroed: {kinds}");
+}
+
+/// Nanoseconds that a fold of many scattered blocks takes while a client reads now and then, or none does.
+fn fold_takes(client: bool) -> u64 {
+    let host = host(256 * MIB);
+    host.faults().latency_ns = (1_000, 1_000);
+    life(&host, async |io| {
+        create(&io).await;
+        let store = open(&io).await;
+        store.create_dot("d", &[volume("v", 128 * MIB)]).await.expect("a dot");
+        let v = store.volume("d", "v").expect("there it is");
+        for n in 0..10_000 {
+            v.write(8192 * n, &noise(n, 4096), false).await.expect("there is room");
+        }
+        v.flush().await.expect("written");
+        let began = io.now();
+        let reads = async {
+            loop {
+                io.sleep(Duration::from_micros(1)).await;
+                if client {
+                    v.read(0, 4096).await.expect("sound");
+                }
+            }
+        };
+        let mut reads = pin!(reads);
+        let mut fold = pin!(store.fold());
+        poll_fn(|context| {
+            assert!(reads.as_mut().poll(context).is_pending());
+            fold.as_mut().poll(context)
+        })
+        .await
+        .expect("sound");
+        io.now() - began
+    })
+}
+
+#[test]
+fn a_fold_leaves_most_of_the_thread_to_clients_at_work_and_is_quick_without() {
+    let (quiet, beside_a_client) = (fold_takes(false), fold_takes(true));
+    // More than ten slices of 512 changes, each of a microsecond by the clock of a simulated machine.
+    assert!(beside_a_client >= quiet + 10 * 3_000, "{quiet} ns without a client, {beside_a_client} ns beside one");
 }
