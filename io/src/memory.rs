@@ -22,6 +22,9 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error::while_doing;
 
+use huge_pages::HUGE_PAGE;
+
+mod huge_pages;
 mod streaming;
 
 #[derive(Clone)]
@@ -123,7 +126,11 @@ pub(crate) struct Mapping {
 }
 
 enum MappingKind {
-    File,
+    /// The range of addresses in which the file is mapped.
+    File {
+        range: NonNull<u8>,
+        reserved: usize,
+    },
     Heap(Layout),
 }
 
@@ -137,21 +144,33 @@ impl Mapping {
         Mapping { start, len: len as usize, kind: MappingKind::Heap(layout) }
     }
 
+    /// Maps it where a huge page may begin: at a place in a larger range of addresses.
     fn of_file(file: &fs::File, len: u64) -> io::Result<Mapping> {
-        // SAFETY: a fresh shared mapping at an address of the kernel's choice, so it overlaps nothing of ours. The file is
-        // fully allocated and nobody shortens it (a file of another length is replaced, not cut), so access cannot fault.
-        let start = unsafe {
-            rustix::mm::mmap(
+        let len = len as usize;
+        let reserved = len.checked_add(HUGE_PAGE).ok_or(io::ErrorKind::OutOfMemory)?;
+        let nothing = ProtFlags::empty();
+        // SAFETY: a fresh range at an address of the kernel's choice, so it overlaps nothing of ours. Nothing can be accessed there.
+        let range = unsafe {
+            rustix::mm::mmap_anonymous(
                 std::ptr::null_mut(),
-                len as usize,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                file,
-                0,
+                reserved,
+                nothing,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
             )?
         };
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Mapping { start, len: len as usize, kind: MappingKind::File })
+        let range = NonNull::new(range.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let kind = MappingKind::File { range, reserved };
+        // SAFETY: the next place for a huge page is less than HUGE_PAGE away, so it and `len` bytes from there lie in the range.
+        let start = unsafe { range.add(range.as_ptr().align_offset(HUGE_PAGE)) };
+        // From here on the range goes with the mapping, whatever happens.
+        let mapping = Mapping { start, len, kind };
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: replaces a part of the range that nobody has used yet. The file is fully allocated before anybody gets the mapping,
+        // and nobody shortens it (a file of another length is replaced, not cut), so access cannot fault.
+        unsafe {
+            rustix::mm::mmap(start.as_ptr().cast(), len, ProtFlags::READ | ProtFlags::WRITE, flags, file, 0)?;
+        }
+        Ok(mapping)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -173,10 +192,10 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         match self.kind {
-            MappingKind::File => {
-                // SAFETY: start and len are those of our own mmap; all slices hold an Rc to self, so none is left, and the
-                // kernel reads it only for operations whose slot holds such a slice.
-                let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+            MappingKind::File { range, reserved } => {
+                // SAFETY: range and length are those of our own mmap, and the file is mapped inside; all slices hold an Rc to self, so
+                // none is left, and the kernel reads it only for operations whose slot holds such a slice.
+                let unmapped = unsafe { rustix::mm::munmap(range.as_ptr().cast(), reserved) };
                 debug_assert!(unmapped.is_ok(), "unmapping our own mapping failed: {unmapped:?}");
             }
             // SAFETY: allocated with this layout in `on_heap`; last owner.
@@ -202,14 +221,22 @@ pub(crate) fn open(path: &Path, len: u64) -> io::Result<SharedMemory> {
     let create = || -> io::Result<SharedMemory> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = fs::File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
-        let filled = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len);
-        if let Err(error) = filled {
-            let _ = fs::remove_file(path);
-            return Err(error.into());
-        }
-        Ok(SharedMemory { mapping: Rc::new(Mapping::of_file(&file, len)?), guard: None })
+        let mapped = || -> io::Result<Mapping> {
+            rustix::fs::ftruncate(&file, len)?;
+            let mapping = Mapping::of_file(&file, len)?;
+            huge_pages::fill(&file, mapping.start, mapping.len);
+            allocate(&file, len)?;
+            Ok(mapping)
+        };
+        let mapping = mapped().inspect_err(|_| drop(fs::remove_file(path)))?;
+        Ok(SharedMemory { mapping: Rc::new(mapping), guard: None })
     };
     create().map_err(|error| while_doing("creation of shared memory", path, error))
+}
+
+/// Sees to it that all of a file is in memory: touching what is not there would end the process if none were left.
+fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)?)
 }
 
 pub(crate) fn existing(path: &Path) -> io::Result<Option<SharedMemory>> {
@@ -226,6 +253,8 @@ pub(crate) fn existing(path: &Path) -> io::Result<Option<SharedMemory>> {
             fs::remove_file(path)?;
             return Ok(None);
         }
+        // Its creator may have died before all of it was there.
+        allocate(&file, len)?;
         Ok(Some(SharedMemory { mapping: Rc::new(Mapping::of_file(&file, len)?), guard: None }))
     };
     open().map_err(|error| while_doing("opening of shared memory", path, error))
