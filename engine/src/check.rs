@@ -46,7 +46,7 @@ impl Store {
     /// Folds what is published, then recomputes everything from the roots of that moment. `progress` is told the bytes of
     /// volumes looked at.
     pub async fn check(&self, data: bool, progress: &mut dyn FnMut(u64)) -> Result<CheckReport, CheckError> {
-        let core = &*self.core;
+        let core = &self.core;
         let frozen = core.freeze_for_check().await?;
         let segment_blocks = core.disk.geometry().segment_blocks;
         let mut check = Ownership {

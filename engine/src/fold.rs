@@ -26,6 +26,7 @@ use crate::map::{Content, Extent, ExtentMap};
 use crate::overlay::{Layer, Place};
 use crate::pages::PageError;
 use crate::store::Core;
+use crate::turn::TurnGuard;
 use crate::versions::tree::{NodeId, VersionTree};
 
 mod breaks;
@@ -50,11 +51,11 @@ const CUTS_AT_ONCE: usize = 32;
 
 impl Core {
     /// Folds everything published so far. Any error here is final for the store: the map could not follow the log.
-    pub(crate) async fn fold_round(&self) -> Result<Frontier, Rc<Failure>> {
+    pub(crate) async fn fold_round(&self) -> Result<(), Rc<Failure>> {
         let _turn = self.fold_turn.take().await;
-        let reached = self.fold_to_now().await?;
+        self.fold_to_now().await?;
         self.sweep_next().await?;
-        Ok(reached)
+        Ok(())
     }
 
     /// A slice of sweeping what was deleted. False: there is nothing to sweep. For callers that have the turn.
@@ -77,7 +78,18 @@ impl Core {
         Ok(swept)
     }
 
-    /// The round itself, for callers that have the turn.
+    /// Folds everything published so far, and gives the turn. It does so in a task of its own: a fold that its caller gave up half way
+    /// would have released pages that a map still names, and taken a cut from its queue that was not applied.
+    pub(crate) async fn folded(self: &Rc<Core>) -> Result<TurnGuard, Rc<Failure>> {
+        let core = Rc::clone(self);
+        let fold = async move {
+            let turn = core.fold_turn.take_soon().await;
+            core.fold_to_now().await.map(|_| turn)
+        };
+        self.disk.io().spawn(fold).to_its_end().await
+    }
+
+    /// The round itself, for callers that have the turn and are not given up.
     pub(crate) async fn fold_to_now(&self) -> Result<Frontier, Rc<Failure>> {
         self.health.check()?;
         self.pressure.fold.set(false);

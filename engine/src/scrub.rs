@@ -48,10 +48,7 @@ impl Store {
     /// Reads and verifies everything. `progress` is told the bytes as they are read.
     pub async fn scrub(&self, rate: NonZeroU64, progress: &mut dyn FnMut(u64)) -> Result<ScrubReport, Rc<Failure>> {
         let core = &self.core;
-        {
-            let _turn = core.fold_turn.take().await;
-            core.fold_to_now().await?;
-        }
+        drop(core.folded().await?);
         let pace = Pace { io: core.disk.io().clone(), rate, begun: core.disk.io().now(), done: 0 };
         let nodes = names(core);
         let mut scrub =

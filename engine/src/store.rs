@@ -249,12 +249,14 @@ impl Store {
 
     /// Folds what was published so far into the maps.
     pub async fn fold(&self) -> Result<(), Rc<Failure>> {
-        self.core.fold_round().await.map(|_| ())
+        let core = Rc::clone(&self.core);
+        self.core.disk.io().spawn(async move { core.fold_round().await }).to_its_end().await
     }
 
     /// Writes a checkpoint: recovery replays nothing from before it.
     pub async fn checkpoint(&self) -> Result<(), Rc<Failure>> {
-        self.core.write_checkpoint().await
+        let core = Rc::clone(&self.core);
+        self.core.disk.io().spawn(async move { core.write_checkpoint().await }).to_its_end().await
     }
 
     /// Makes everything durable and marks the store as cleanly closed. Nothing may be written through other handles after it.
@@ -276,7 +278,7 @@ impl Store {
         if self.core.read_only {
             return Ok(());
         }
-        self.core.write_checkpoint().await?;
+        self.checkpoint().await?;
         let published: OrderNumber = self.core.log.published();
         self.core.log.persist(published).await?;
         let durable = self.core.log.durable();

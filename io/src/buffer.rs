@@ -249,6 +249,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_dropped_now_replaces_what_was_of_use_before() {
+        drop((0..POOL_BYTES / 8192).map(|_| Buffer::with_len(8192)).collect::<Vec<_>>());
+        let many: Vec<Buffer> = (0..4).map(|_| Buffer::with_len(1 << 20)).collect();
+        let places: Vec<*const u8> = many.iter().map(|buffer| buffer.as_ptr()).collect();
+        drop(many);
+        let again: Vec<Buffer> = (0..4).map(|_| Buffer::with_len(1 << 20)).collect();
+        assert!(again.iter().all(|buffer| places.contains(&buffer.as_ptr())), "they came from the pool");
+    }
+
+    #[test]
     fn pool_is_bounded() {
         let many: Vec<Buffer> = (0..64).map(|_| Buffer::with_len(1 << 20)).collect();
         drop(many);

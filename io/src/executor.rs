@@ -36,6 +36,11 @@ impl<T> Task<T> {
         self.0.cancel().await;
     }
 
+    /// Waits for it as for the task itself; who stops waiting lets it run on to its end.
+    pub fn to_its_end(self) -> ToItsEnd<T> {
+        ToItsEnd(Some(self))
+    }
+
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }
@@ -45,6 +50,25 @@ impl<T> Future for Task<T> {
     type Output = T;
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         Pin::new(&mut self.0).poll(context)
+    }
+}
+
+/// Waits for a task without holding its life: see [`Task::to_its_end`].
+#[must_use = "it waits only when it is awaited"]
+pub struct ToItsEnd<T>(Option<Task<T>>);
+
+impl<T> Future for ToItsEnd<T> {
+    type Output = T;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        Pin::new(self.0.as_mut().expect("it is there until the drop")).poll(context)
+    }
+}
+
+impl<T> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.detach();
+        }
     }
 }
 

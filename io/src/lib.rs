@@ -37,7 +37,7 @@ mod uring;
 mod workers;
 
 pub use buffer::{BUFFER_ALIGNMENT, Buffer};
-pub use executor::Task;
+pub use executor::{Task, ToItsEnd};
 pub use file::{Direct, File, FileOptions};
 pub use gather::WriteBuffer;
 pub use handle::{Durability, Io};

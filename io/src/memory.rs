@@ -11,13 +11,13 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{Ordering, fence};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error::while_doing;
@@ -159,18 +159,16 @@ impl Mapping {
             )?
         };
         let range = NonNull::new(range.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let kind = MappingKind::File { range, reserved };
         // SAFETY: the next place for a huge page is less than HUGE_PAGE away, so it and `len` bytes from there lie in the range.
         let start = unsafe { range.add(range.as_ptr().align_offset(HUGE_PAGE)) };
-        // From here on the range goes with the mapping, whatever happens.
-        let mapping = Mapping { start, len, kind };
         let flags = MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY: replaces a part of the range that nobody has used yet. The file is fully allocated before anybody gets the mapping,
         // and nobody shortens it (a file of another length is replaced, not cut), so access cannot fault.
+        // If it fails, its part of the range may be anybody's by then: the addresses are left unused.
         unsafe {
             rustix::mm::mmap(start.as_ptr().cast(), len, ProtFlags::READ | ProtFlags::WRITE, flags, file, 0)?;
         }
-        Ok(mapping)
+        Ok(Mapping { start, len, kind: MappingKind::File { range, reserved } })
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -219,24 +217,29 @@ pub(crate) fn open(path: &Path, len: u64) -> io::Result<SharedMemory> {
         None => {}
     }
     let create = || -> io::Result<SharedMemory> {
+        let unfinished = unfinished(path);
+        remove(&unfinished)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = fs::File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
-        let mapped = || -> io::Result<Mapping> {
+        let file = fs::File::from(rustix::fs::open(&unfinished, flags, Mode::RUSR | Mode::WUSR)?);
+        let finish = || -> io::Result<Mapping> {
             rustix::fs::ftruncate(&file, len)?;
             let mapping = Mapping::of_file(&file, len)?;
             huge_pages::fill(&file, mapping.start, mapping.len);
-            allocate(&file, len)?;
+            retry_on_intr(|| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len))?;
+            fs::rename(&unfinished, path)?;
             Ok(mapping)
         };
-        let mapping = mapped().inspect_err(|_| drop(fs::remove_file(path)))?;
+        let mapping = finish().inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
         Ok(SharedMemory { mapping: Rc::new(mapping), guard: None })
     };
     create().map_err(|error| while_doing("creation of shared memory", path, error))
 }
 
-/// Sees to it that all of a file is in memory: touching what is not there would end the process if none were left.
-fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
-    Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len)?)
+/// What a file is called until all of it is in memory: touching what is not there would end the process if no memory were left.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
 }
 
 pub(crate) fn existing(path: &Path) -> io::Result<Option<SharedMemory>> {
@@ -253,8 +256,6 @@ pub(crate) fn existing(path: &Path) -> io::Result<Option<SharedMemory>> {
             fs::remove_file(path)?;
             return Ok(None);
         }
-        // Its creator may have died before all of it was there.
-        allocate(&file, len)?;
         Ok(Some(SharedMemory { mapping: Rc::new(Mapping::of_file(&file, len)?), guard: None }))
     };
     open().map_err(|error| while_doing("opening of shared memory", path, error))

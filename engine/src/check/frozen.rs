@@ -1,5 +1,7 @@
 //! The store as of one moment: everything folded that was published before, and nothing after.
 
+use std::rc::Rc;
+
 use treering_format::superblock::CheckpointRef;
 use treering_format::units::LogAddress;
 
@@ -54,9 +56,8 @@ pub(crate) enum RootKind {
 
 impl Core {
     /// Folds what is published, and takes all roots. The fold may go on at once.
-    pub(super) async fn freeze_for_check(&self) -> Result<Frozen, CheckError> {
-        let _turn = self.fold_turn.take().await;
-        self.fold_to_now().await?;
+    pub(super) async fn freeze_for_check(self: &Rc<Core>) -> Result<Frozen, CheckError> {
+        let _turn = self.folded().await?;
         // From here on nothing waits.
         let tree = self.versions.tree().check();
         Ok(Frozen {

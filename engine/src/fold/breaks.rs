@@ -2,17 +2,22 @@
 //!
 //! A slice takes some hundred microseconds, a request ten. Without breaks each turn of the thread served a handful of requests and then
 //! a slice: for the time of a fold clients had a fifth of it, and each waited several times as long. A break is several times as
-//! long as the slice before it; the further the log runs on meanwhile, the shorter, so that a fold ends. It keeps nothing waiting that
-//! needs the fold: without clients at work, or with writers held for space, there are no breaks.
+//! long as the slice before it; the further clients run on meanwhile, the shorter, so that what is not folded stays bounded. There are
+//! none where nothing is read or written, nor where somebody waits for the fold: writers held for space, verbs that want a checkpoint,
+//! those who asked for the turn soon.
 
 use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::overlay::PIECE_BYTES;
 use crate::store::Core;
 
 /// The longest break, as a multiple of the slice before it.
 const LONGEST: u64 = 3;
+
+/// Less is no sleep.
+const SHORTEST_NS: u64 = 1_000;
 
 /// What a slice may take, in nanoseconds. One that took longer waited for something itself. (In the simulator work takes no time.)
 const SLICE_NS: RangeInclusive<u64> = 1_000..=1_000_000;
@@ -37,20 +42,28 @@ impl Core {
         // Operations published, and reads begun.
         let clients_did = (self.log.published().0, self.readers.begun());
         let at_work = self.breaks.clients_did.replace(clients_did) != clients_did;
-        let unfolded = self.log.sealed_bytes() - self.pressure.folded_bytes.get();
-        let hurried = !at_work || self.pressure.held.get() > 0;
-        match length(took, unfolded, self.limits.fold_log_bytes) {
-            rest @ 1.. if !hurried => io.sleep(Duration::from_nanos(rest)).await,
+        let pressure = &self.pressure;
+        let awaited = pressure.held.get() > 0 || pressure.checkpoint.get() || self.fold_turn.is_wanted_soon();
+        match self.break_after(took) {
+            rest @ SHORTEST_NS.. if at_work && !awaited => io.sleep(Duration::from_nanos(rest)).await,
             _ => io.yield_now().await,
         }
         self.begin_slices();
     }
+
+    /// By what is not folded: of the log, and in the overlays' memory, whose end writers would have to wait for.
+    fn break_after(&self, took: u64) -> u64 {
+        let log = self.log.sealed_bytes() - self.pressure.folded_bytes.get();
+        let overlays = self.log.published().0.saturating_sub(self.pressure.folded_order.get()) * PIECE_BYTES;
+        let limits = &self.limits;
+        length(took, log, limits.fold_log_bytes).min(length(took, overlays, limits.overlay_bytes / 2))
+    }
 }
 
-/// How long the break after a slice of `took` nanoseconds is, when so many bytes of log are not folded and a fold is due after `due`:
-/// the whole length up to there, nothing from twice as many on.
+/// How long the break after a slice of `took` nanoseconds is, when so many bytes are not folded and a fold is due at `due`: the whole
+/// length up to there, nothing from twice as many on.
 fn length(took: u64, unfolded: u64, due: u64) -> u64 {
-    let left = (2 * due).saturating_sub(unfolded).min(due);
+    let left = due.saturating_mul(2).saturating_sub(unfolded).min(due);
     (u128::from(took * LONGEST) * u128::from(left) / u128::from(due.max(1))) as u64
 }
 

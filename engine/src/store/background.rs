@@ -82,11 +82,13 @@ impl Core {
                     || stuck && self.pressure.folded_order.get() < published.0
                     || fold.cuts.release_is_due(self.disk.io().now(), self.limits.release_age_ns)
             };
-            // Errors stop the store; the next look at its health ends this loop.
+            // Errors stop the store; the next look at its health ends this loop. Who waits for the turn has it before the next round.
             if checkpoint {
                 let _ = self.write_checkpoint().await;
+                self.disk.io().yield_now().await;
             } else if fold {
                 let _ = self.fold_round().await;
+                self.disk.io().yield_now().await;
             } else if self.versions.tree().waiting() > 0 || self.to_be_thinned().is_some() {
                 match pace.wait(self.log.published().0, self.disk.io().now()).filter(|_| self.pressure.held.get() == 0)
                 {

@@ -34,7 +34,7 @@ impl Store {
         }
         core.health.check().map_err(StoreError::Failed)?;
         // No checkpoint is under way meanwhile, and no other growing.
-        let _turn = core.fold_turn.take().await;
+        let _turn = core.fold_turn.take_soon().await;
         let from = file_end(&geometry());
         if let Some(size) = size {
             if size < from {

@@ -305,10 +305,7 @@ impl Store {
         volume: Option<&str>,
         at: Option<&SnapshotRef>,
     ) -> Result<Sizes, CatalogError> {
-        {
-            let _turn = self.core.fold_turn.take().await;
-            self.core.fold_to_now().await.map_err(VolumeError::Failed)?;
-        }
+        drop(self.core.folded().await.map_err(VolumeError::Failed)?);
         let mut sum = Sizes::default();
         for (node, size) in self.nodes_of(dot, volume, at)? {
             let found = self.core.sizes_of(node, size).await;

@@ -11,20 +11,23 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
 
+/// Linux, `include/uapi/asm-generic/mman-common.h`; not every libc has it.
+const MADV_COLLAPSE: libc::c_int = 25;
+
 pub(super) const HUGE_PAGE: usize = 2 << 20;
 
 /// Where huge pages are free, one takes 0.2 ms, and 5 ms where the kernel has to make room. What has none by then does without.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Lets a new file have huge pages, as far as that is easy; the rest of it is left as it was. `start` is where its `len` bytes are mapped.
+/// Lets a new file have huge pages, as far as that is easy; the rest of it is left as it was. (Time is looked at between two pages.) `start` is where its `len` bytes are mapped.
 pub(super) fn fill(file: &fs::File, start: NonNull<u8>, len: usize) {
     let began = Instant::now();
     for offset in (0..len / HUGE_PAGE).map(|n| n * HUGE_PAGE) {
         // The kernel collapses nothing where there is no page at all.
         let first = rustix::fs::fallocate(file, FallocateFlags::empty(), offset as u64, 1);
         // SAFETY: a part of a live mapping, which this leaves as it is: only the pages beneath change.
-        let huge = first.is_ok()
-            && unsafe { libc::madvise(start.add(offset).as_ptr().cast(), HUGE_PAGE, libc::MADV_COLLAPSE) } == 0;
+        let huge =
+            first.is_ok() && unsafe { libc::madvise(start.add(offset).as_ptr().cast(), HUGE_PAGE, MADV_COLLAPSE) } == 0;
         if !huge || began.elapsed() > PATIENCE {
             return;
         }
@@ -37,7 +40,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::memory::{existing, open, remove};
+    use crate::memory::{existing, open, remove, unfinished};
 
     const LEN: u64 = 5 << 20 | 4096;
 
@@ -68,12 +71,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_whose_creator_died_half_way_is_all_there_once_it_is_opened() {
+    fn a_file_whose_creator_died_half_way_was_never_there() {
         let path = path("half");
-        fs::File::create(&path).and_then(|file| file.set_len(LEN)).expect("a file with no memory");
-        assert!(!is_all_there(&path));
-        existing(&path).expect("it opens").expect("it is there");
-        assert!(is_all_there(&path));
+        let unfinished = unfinished(&path);
+        fs::File::create(&unfinished).and_then(|file| file.set_len(LEN)).expect("a file with no memory");
+        assert!(existing(&path).expect("nothing is wrong").is_none());
+        open(&path, LEN).expect("there is memory");
+        assert!(is_all_there(&path) && !unfinished.exists());
         remove(&path).expect("it goes");
     }
 }

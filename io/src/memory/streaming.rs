@@ -61,7 +61,7 @@ unsafe fn stream(_: NonNull<u8>, _: NonNull<u8>, _: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Every length around a line and around the limit, at every place in a line: what was asked for is copied, and nothing else.
+    /// Lengths around a line and around the limit, in and out of line with each other: what was asked for is copied, and nothing else.
     #[test]
     fn a_copy_has_all_bytes_and_touches_no_other() {
         let from: Vec<u8> = (0..STREAMED + 256).map(|i| (i * 7 + i / 256) as u8).collect();
