@@ -22,15 +22,17 @@ const SHORTEST_NS: u64 = 1_000;
 /// What a slice may take, in nanoseconds. One that took longer waited for something itself. (In the simulator work takes no time.)
 const SLICE_NS: RangeInclusive<u64> = 1_000..=1_000_000;
 
-/// When a round last let others run, and what they had done by then.
+/// Of the round under way; there is one at a time.
 #[derive(Default)]
 pub(crate) struct Breaks {
+    /// When the slice began, by the store's clock.
     since: Cell<u64>,
+    /// Operations published and reads begun, when the last break began.
     clients_did: Cell<(u64, u64)>,
 }
 
 impl Core {
-    /// What is done from now on is the first slice of a round.
+    /// What is done from now on belongs to the next slice.
     pub(super) fn begin_slices(&self) {
         self.breaks.since.set(self.disk.io().now());
     }
@@ -39,7 +41,6 @@ impl Core {
     pub(super) async fn take_break(&self) {
         let io = self.disk.io();
         let took = io.now().saturating_sub(self.breaks.since.get()).clamp(*SLICE_NS.start(), *SLICE_NS.end());
-        // Operations published, and reads begun.
         let clients_did = (self.log.published().0, self.readers.begun());
         let at_work = self.breaks.clients_did.replace(clients_did) != clients_did;
         let pressure = &self.pressure;

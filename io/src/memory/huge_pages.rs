@@ -19,7 +19,8 @@ pub(super) const HUGE_PAGE: usize = 2 << 20;
 /// Where huge pages are free, one takes 0.2 ms, and 5 ms where the kernel has to make room. What has none by then does without.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Lets a new file have huge pages, as far as that is easy; the rest of it is left as it was. (Time is looked at between two pages.) `start` is where its `len` bytes are mapped.
+/// Lets a new file have huge pages, as far as that is easy; the rest of it is left as it was. Time is looked at between two pages.
+/// `start` is where its `len` bytes are mapped.
 pub(super) fn fill(file: &fs::File, start: NonNull<u8>, len: usize) {
     let began = Instant::now();
     for offset in (0..len / HUGE_PAGE).map(|n| n * HUGE_PAGE) {
