@@ -8,7 +8,6 @@ mod support;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 use support::background::Background;
 use support::{MIB, pattern};
 
@@ -216,6 +215,7 @@ fn a_client_killed_in_the_middle_disturbs_nobody() {
     let server = Background::start(&[("shop.pg", 64 * MIB)], |_| {});
     let folder = tempfile::tempdir().expect("a folder");
     for _ in 0..3 {
+        let before = server.counts().writes;
         let mut fio = Command::new("fio")
             .current_dir(folder.path())
             .args(["--name=load", "--ioengine=nbd", &format!("--uri={}", server.uri("shop.pg"))])
@@ -225,13 +225,12 @@ fn a_client_killed_in_the_middle_disturbs_nobody() {
             .stderr(Stdio::null())
             .spawn()
             .expect("it starts");
-        std::thread::sleep(Duration::from_millis(700));
+        server.until(|counts| counts.writes > before + 16);
         fio.kill().expect("it is ours");
         fio.wait().expect("it ends");
         run("nbdinfo", &["--size", &server.uri("shop.pg")]);
     }
-    let counts = server.stop();
-    assert!(counts.writes > 0, "{counts:?}");
+    server.stop();
 }
 
 /// A folder's libraries that only the system's Python knows are behind nbdsh.

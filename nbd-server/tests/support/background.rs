@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use treering_io::{BackendChoice, Runtime};
 use treering_nbd_server::export::MemoryCatalog;
 use treering_nbd_server::server::{Counts, Options, Server};
@@ -15,8 +14,12 @@ pub struct Background {
     folder: tempfile::TempDir,
     address: SocketAddr,
     stopping: Arc<AtomicBool>,
+    counted: Arc<Mutex<Counts>>,
     thread: Option<JoinHandle<Counts>>,
 }
+
+/// How long a machine with other things to do may take to start a client.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Background {
     pub fn start(volumes: &[(&str, u64)], change: impl FnOnce(&mut Options)) -> Background {
@@ -28,6 +31,8 @@ impl Background {
         let volumes: Vec<(String, u64)> = volumes.iter().map(|(name, size)| (name.to_string(), *size)).collect();
         let (ready, listening) = mpsc::channel();
         let stop = stopping.clone();
+        let counted = Arc::new(Mutex::new(Counts::default()));
+        let count = counted.clone();
         let thread = std::thread::spawn(move || {
             let catalog = MemoryCatalog::default();
             for (name, size) in volumes {
@@ -43,6 +48,7 @@ impl Background {
                 ready.send(server.listen_tcp(loopback, false).expect("a port is free")).expect("the test waits");
                 while !stop.load(Ordering::Relaxed) {
                     io.sleep(Duration::from_millis(10)).await;
+                    *count.lock().expect("nobody panicked with it") = server.counts();
                 }
                 let drained = server.stop().await;
                 assert_eq!(drained.unfinished, 0);
@@ -50,7 +56,7 @@ impl Background {
             })
         });
         let address = listening.recv().expect("the server listens");
-        Background { folder, address, stopping, thread: Some(thread) }
+        Background { folder, address, stopping, counted, thread: Some(thread) }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -63,6 +69,20 @@ impl Background {
 
     pub fn tcp_uri(&self, export: &str) -> String {
         format!("nbd://{}/{export}", self.address)
+    }
+
+    /// What was counted, 10 ms ago at most.
+    pub fn counts(&self) -> Counts {
+        *self.counted.lock().expect("nobody panicked with it")
+    }
+
+    /// Waits until the counts are so.
+    pub fn until(&self, so: impl Fn(&Counts) -> bool) {
+        let since = Instant::now();
+        while !so(&self.counts()) {
+            assert!(since.elapsed() < PATIENCE, "not so after {PATIENCE:?}: {:?}", self.counts());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Drains and stops; what was counted.
