@@ -5,6 +5,7 @@ so on round and round; a step is sent only after the one before it was acknowled
 finds, of each chain, the steps up to some number and none behind it.
 """
 
+import functools
 import json
 import select
 import signal
@@ -47,6 +48,10 @@ class Writer:
         self.volumes = [[Connection(uri, self.poll) for _ in range(connections)] for uri in uris]
         self.by_fd = {c.nbd.aio_get_fd(): c for volume in self.volumes for c in volume}
         self.steps = [0] * depth
+        # For good: Debian's libnbd for Python never lets go of what a command was given, and a long run is made of 50 million.
+        self.blocks = [bytearray(BLOCK) for _ in range(depth)]
+        self.buffers = [nbd.Buffer.from_buffer(block) for block in self.blocks]
+        self.completions = [functools.partial(self.answered, chain) for chain in range(depth)]
         self.acknowledged = []
         self.stopped = False
 
@@ -72,8 +77,8 @@ class Writer:
         step = self.steps[chain]
         of_volume = self.volumes[(step - 1) % len(self.volumes)]
         connection = of_volume[chain % len(of_volume)]
-        buffer = nbd.Buffer.from_bytearray(bytearray(stamped_block(step, chain)))
-        connection.nbd.aio_pwrite(buffer, chain * BLOCK, completion=lambda error: self.answered(chain, error))
+        self.blocks[chain][:] = stamped_block(step, chain)
+        connection.nbd.aio_pwrite(self.buffers[chain], chain * BLOCK, completion=self.completions[chain])
         connection.follow()
 
     def answered(self, chain, error):
