@@ -107,6 +107,14 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// What is acknowledged and not on the disk yet has no place.
+    #[error("making the shared memory {path} of {bytes} bytes: {source}", path = path.display())]
+    NoSharedMemory {
+        path: PathBuf,
+        bytes: u64,
+        #[source]
+        source: io::Error,
+    },
     #[error("store {path} is in use by another process", path = path.display())]
     Locked { path: PathBuf },
     #[error("{path} is not a Treering store: {why}", path = path.display())]

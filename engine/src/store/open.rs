@@ -427,15 +427,19 @@ fn make_arena(
     path: &Path,
     after: OrderNumber,
 ) -> Result<Arena, StoreError> {
-    let failed = |doing| move |source| StoreError::Io { doing, path: path.to_owned(), source };
     // A reader publishes nothing; its arena is as small as can be, and has no name.
     let (bytes, entries) = if options.read_only { (BLOCK, 1) } else { options.limits.arena(superblock.segment_blocks) };
     let path =
         if options.read_only { path.with_extension(format!("{:016x}", io.random_u64())) } else { path.to_owned() };
-    let memory =
-        io.open_shared_memory(&path, arena::file_bytes(bytes, entries)).map_err(failed("making the shared memory"))?;
+    let file_bytes = arena::file_bytes(bytes, entries);
+    let memory = io.open_shared_memory(&path, file_bytes).map_err(|source| StoreError::NoSharedMemory {
+        path: path.clone(),
+        bytes: file_bytes,
+        source,
+    })?;
     if options.read_only {
-        io.remove_shared_memory(&path).map_err(failed("removing the name of the shared memory"))?;
+        let doing = "removing the name of the shared memory";
+        io.remove_shared_memory(&path).map_err(|source| StoreError::Io { doing, path, source })?;
     }
     let identity = Identity { boot: superblock.boot_id, store: superblock.store_id, mount: superblock.mount };
     Ok(Arena::begin(memory, bytes, entries, &identity, after))

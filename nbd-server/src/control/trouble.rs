@@ -100,6 +100,12 @@ impl Trouble {
         let text = error.to_string();
         match error {
             StoreError::Io { source, .. } => Trouble::new(kind_of_io(source), text),
+            StoreError::NoSharedMemory { source, .. } => Trouble::new(kind_of_io(source), text)
+                .why("what a client was told is written is kept there until the disk has it, so that it outlives this program.")
+                .fix(
+                    "treering serve --memory floor takes the least; a container gets more with --shm-size=256m, \
+                     a host with mount -o remount,size=256M /dev/shm; --arena-dir names another folder in memory",
+                ),
             StoreError::Locked { .. } => Trouble::new(Kind::Busy, text)
                 .why("two programs that write to one store destroy it, so the first one locks it."),
             StoreError::NotAStore { .. } => Trouble::new(Kind::NotFound, text)
