@@ -16,6 +16,10 @@ use crate::store::Core;
 /// The longest break, as a multiple of the slice before it.
 const LONGEST: u64 = 3;
 
+/// Breaks are that long until so many times the log is unfolded that makes a fold due; they are none at twice as much. A round seldom
+/// begins with less than twice: while a checkpoint was written clients ran on. And at a third of its pace a fold still outruns them.
+const UNFOLDED: u64 = 2;
+
 /// Less is no sleep.
 const SHORTEST_NS: u64 = 1_000;
 
@@ -57,15 +61,15 @@ impl Core {
         let log = self.log.sealed_bytes() - self.pressure.folded_bytes.get();
         let overlays = self.log.published().0.saturating_sub(self.pressure.folded_order.get()) * PIECE_BYTES;
         let limits = &self.limits;
-        length(took, log, limits.fold_log_bytes).min(length(took, overlays, limits.overlay_bytes / 2))
+        length(took, log, limits.fold_log_bytes * UNFOLDED).min(length(took, overlays, limits.overlay_bytes / 2))
     }
 }
 
-/// How long the break after a slice of `took` nanoseconds is, when so many bytes are not folded and a fold is due at `due`: the whole
-/// length up to there, nothing from twice as many on.
-fn length(took: u64, unfolded: u64, due: u64) -> u64 {
-    let left = due.saturating_mul(2).saturating_sub(unfolded).min(due);
-    (u128::from(took * LONGEST) * u128::from(left) / u128::from(due.max(1))) as u64
+/// How long the break after a slice of `took` nanoseconds is, when so many bytes are not folded: the whole length up to `whole` of
+/// them, nothing from twice as many on.
+fn length(took: u64, unfolded: u64, whole: u64) -> u64 {
+    let left = whole.saturating_mul(2).saturating_sub(unfolded).min(whole);
+    (u128::from(took * LONGEST) * u128::from(left) / u128::from(whole.max(1))) as u64
 }
 
 #[cfg(test)]

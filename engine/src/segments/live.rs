@@ -63,14 +63,19 @@ impl LiveBits {
         self.words.iter().map(|w| w.count_ones()).sum()
     }
 
+    /// The blocks that are set, in order.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.blocks).filter(|b| self.words[*b as usize / 64] >> (b % 64) & 1 == 1)
+        let without_lowest = |left: &u64| Some(left & (left - 1)).filter(|left| *left != 0);
+        self.words.iter().zip((0u32..).step_by(64)).flat_map(move |(word, first)| {
+            let left = std::iter::successors(Some(*word).filter(|word| *word != 0), without_lowest);
+            left.map(move |left| first + left.trailing_zeros())
+        })
     }
 
     /// A list of block numbers where that is shorter than the bitmap.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let count = self.count() as usize;
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(1 + (2 * count).min(self.words.len() * 8));
         if 2 * count < self.words.len() * 8 {
             bytes.push(LIST);
             for block in self.blocks() {
