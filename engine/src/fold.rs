@@ -2,8 +2,9 @@
 //!
 //! One round takes everything sealed at one moment, closes the overlay's layers behind it, waits until all of it is written
 //! (the map never shows what the log does not hold), merges each line's layers into a copy of its map, publishes the copy and
-//! only then drops the layer: a reader finds each block in one of the two at any moment. Liveness changes in the same step as
-//! the root: bits are set for what the map shows now, cleared for what it shows no more.
+//! only then drops the layer: a reader finds each block in one of the two at any moment. Before that, bits of liveness are set for what
+//! the copy shows now, and cleared for what it shows no more. All of it is done in slices, with breaks between them: what compares bits
+//! with maps, or frees what is dead, does so while nobody folds.
 //!
 //! Cuts are applied in the order of the log, each when the lines that it names are merged up to it and no further.
 //!
@@ -23,7 +24,7 @@ use crate::error::Failure;
 use crate::line::Line;
 use crate::log::Frontier;
 use crate::map::{Content, Extent, ExtentMap};
-use crate::overlay::{Layer, Place};
+use crate::overlay::{Layer, Piece, Place};
 use crate::pages::PageError;
 use crate::store::Core;
 use crate::turn::TurnGuard;
@@ -48,6 +49,10 @@ pub(crate) struct Fold {
 
 /// Cuts applied without letting others run.
 const CUTS_AT_ONCE: usize = 32;
+
+/// Pieces of a layer handled without letting others run: some 200 us of work, whatever is done with them. One volume may have fifty
+/// thousand in a round.
+const PIECES_AT_ONCE: usize = 1024;
 
 impl Core {
     /// Folds everything published so far. Any error here is final for the store: the map could not follow the log.
@@ -144,12 +149,18 @@ impl Core {
         loop {
             let oldest = line.overlay.borrow().oldest_closed(order);
             let Some(layer) = oldest else { return Ok(()) };
-            self.merge_layer(line, &layer).await?;
+            self.merge_layer(line, layer).await?;
         }
     }
 
-    async fn merge_layer(&self, line: &Line, layer: &Layer) -> Result<(), PageError> {
-        let changes = changes_of(layer);
+    async fn merge_layer(&self, line: &Line, layer: Rc<Layer>) -> Result<(), PageError> {
+        let mut changes = Vec::with_capacity(layer.len());
+        for piece in layer.pieces() {
+            changes.push(change_of(piece));
+            if changes.len() % PIECES_AT_ONCE == 0 {
+                self.take_break().await;
+            }
+        }
         let node = NodeId::Head(line.id);
         let page_floor = self.versions.tree().page_floor(node);
         let mut map = line.map.borrow().clone();
@@ -157,23 +168,49 @@ impl Core {
         let mut displace = |extent| displaced.push(extent);
         map.merge(&self.pages, &changes, page_floor, &mut displace, async || self.take_break().await).await?;
         let dead = self.dead_runs(node, &map, displaced).await?;
-        let born = born_runs(&changes);
-        self.segments.load_bits_of(&self.pages, born.iter().chain(&dead)).await?;
-        // From here to the end nothing waits: bits, root and overlay change as one.
-        for (address, blocks) in born {
-            let replayed = address.segment() < self.first_segment && canary::is(Canary::ReplayDoesNotSetBits);
-            if !replayed {
-                self.segments.set(address, blocks)?;
-            }
-        }
-        for (address, blocks) in dead {
-            if !canary::is(Canary::OverlayLeak) {
-                self.segments.clear(address, blocks)?;
-            }
-        }
+        self.set_born(changes).await?;
+        self.clear_dead(&dead).await?;
         *line.map.borrow_mut() = map;
         line.overlay.borrow_mut().drop_oldest();
-        self.pages.check_consistent()
+        self.pages.check_consistent()?;
+        // Unless a version that was frozen meanwhile shows it still.
+        if let Some(mut layer) = Rc::into_inner(layer) {
+            while layer.shed(PIECES_AT_ONCE) {
+                self.take_break().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the bits of what the map shows from now on. Whoever compares bits with maps takes the turn first.
+    async fn set_born(&self, mut changes: Vec<Extent>) -> Result<(), PageError> {
+        let mut compressed = BTreeSet::new();
+        while !changes.is_empty() {
+            let part = changes.split_off(changes.len().saturating_sub(PIECES_AT_ONCE));
+            let born = born_runs(&part, &mut compressed);
+            self.segments.load_bits_of(&self.pages, born.iter()).await?;
+            for (address, blocks) in born {
+                let replayed = address.segment() < self.first_segment && canary::is(Canary::ReplayDoesNotSetBits);
+                if !replayed {
+                    self.segments.set(address, blocks)?;
+                }
+            }
+            self.take_break().await;
+        }
+        Ok(())
+    }
+
+    async fn clear_dead(&self, dead: &[(LogAddress, u32)]) -> Result<(), PageError> {
+        for part in dead.chunks(PIECES_AT_ONCE) {
+            self.segments.load_bits_of(&self.pages, part.iter()).await?;
+            for (address, blocks) in part {
+                if !canary::is(Canary::OverlayLeak) {
+                    self.segments.clear(*address, *blocks)?;
+                }
+            }
+            self.take_break().await;
+        }
+        Ok(())
     }
 
     /// The runs of blocks that a head's map shows no more, now that these pieces were displaced from it, and that no version
@@ -187,7 +224,10 @@ impl Core {
         let mut dead = Vec::new();
         let mut compressed: BTreeMap<LogAddress, (u64, u64, u32)> = BTreeMap::new();
         let mut of_others = 0;
-        for extent in displaced {
+        for (number, extent) in displaced.into_iter().enumerate() {
+            if number % PIECES_AT_ONCE == PIECES_AT_ONCE - 1 {
+                self.take_break().await;
+            }
             let Content::Data { address, encoding, offset, extent_blocks, stored_blocks, .. } = extent.content else {
                 continue;
             };
@@ -273,46 +313,43 @@ fn floor_of(tree: &VersionTree, node: NodeId, start: u64) -> LogAddress {
     if canary::is(Canary::FreeShared) { LogAddress::NONE } else { tree.entry_floor(node, start) }
 }
 
-/// A layer as changes of the map.
-pub(crate) fn changes_of(layer: &Layer) -> Vec<Extent> {
-    let change = |piece: crate::overlay::Piece| {
-        let content = match piece.place {
-            Place::Arena { .. } => unreachable!("a closed layer is sealed"),
-            Place::Blank { allocated: true, address } => Content::Zero { address },
-            Place::Blank { allocated: false, address } => Content::Hole { address },
-            Place::Log { extent, offset, .. } => match extent.encoding {
-                Encoding::Raw => Content::Data {
-                    address: extent.address.next(offset),
-                    encoding: Encoding::Raw,
-                    offset: 0,
-                    extent_blocks: 0,
-                    stored_blocks: 0,
-                    checksums: extent.checksums[offset as usize..][..piece.count as usize].into(),
-                },
-                Encoding::Lz4 => Content::Data {
-                    address: extent.address,
-                    encoding: Encoding::Lz4,
-                    offset: offset as u8,
-                    extent_blocks: extent.blocks as u8,
-                    stored_blocks: extent.stored_blocks as u8,
-                    checksums: extent.checksums[..].into(),
-                },
+/// A piece of a closed layer as a change of the map.
+pub(crate) fn change_of(piece: Piece) -> Extent {
+    let content = match piece.place {
+        Place::Arena { .. } => unreachable!("a closed layer is sealed"),
+        Place::Blank { allocated: true, address } => Content::Zero { address },
+        Place::Blank { allocated: false, address } => Content::Hole { address },
+        Place::Log { extent, offset, .. } => match extent.encoding {
+            Encoding::Raw => Content::Data {
+                address: extent.address.next(offset),
+                encoding: Encoding::Raw,
+                offset: 0,
+                extent_blocks: 0,
+                stored_blocks: 0,
+                checksums: extent.checksums[offset as usize..][..piece.count as usize].into(),
             },
-        };
-        Extent { block: BlockIndex(piece.block), count: piece.count, content }
+            Encoding::Lz4 => Content::Data {
+                address: extent.address,
+                encoding: Encoding::Lz4,
+                offset: offset as u8,
+                extent_blocks: extent.blocks as u8,
+                stored_blocks: extent.stored_blocks as u8,
+                checksums: extent.checksums[..].into(),
+            },
+        },
     };
-    layer.pieces().map(change).collect()
+    Extent { block: BlockIndex(piece.block), count: piece.count, content }
 }
 
-/// The runs of blocks that the map shows once these changes are in it; a compressed extent once, however many pieces.
-fn born_runs(changes: &[Extent]) -> Vec<(LogAddress, u32)> {
+/// The runs of blocks that the map shows once these changes are in it; a compressed extent once, however many pieces: those already
+/// `counted` are left out.
+fn born_runs(changes: &[Extent], counted: &mut BTreeSet<LogAddress>) -> Vec<(LogAddress, u32)> {
     let mut runs = Vec::new();
-    let mut compressed = BTreeSet::new();
     for change in changes {
         if let Content::Data { address, encoding, stored_blocks, .. } = &change.content {
             match encoding {
                 Encoding::Raw => runs.push((*address, change.count as u32)),
-                Encoding::Lz4 if compressed.insert(*address) => runs.push((*address, u32::from(*stored_blocks))),
+                Encoding::Lz4 if counted.insert(*address) => runs.push((*address, u32::from(*stored_blocks))),
                 Encoding::Lz4 => {}
             }
         }

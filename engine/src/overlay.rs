@@ -98,6 +98,16 @@ impl Layer {
         self.pieces.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Frees the memory of so many pieces, and says whether any are left.
+    pub(crate) fn shed(&mut self, pieces: usize) -> bool {
+        (0..pieces).for_each(|_| drop(self.pieces.pop_first()));
+        !self.pieces.is_empty()
+    }
+
     /// Puts a piece over whatever the layer holds there.
     pub(crate) fn insert(&mut self, piece: Piece) {
         assert!(piece.count > 0, "a piece has blocks");

@@ -15,7 +15,7 @@ use treering_format::units::{BlockIndex, LineId, LogAddress, PageIndex};
 
 use super::scan::{Evidence, What, Written};
 use crate::canary::{self, Canary};
-use crate::fold::changes_of;
+use crate::fold::change_of;
 use crate::map::{Content, Extent};
 use crate::overlay::{Layer, NOT_IN_ARENA, Piece, Place, SealedExtent};
 
@@ -77,7 +77,7 @@ pub(super) fn rebuild(
     building.unsure.extend(guessed_before.map(|(block, candidates)| (*block, candidates.clone())));
     writes.into_iter().for_each(|w| building.put(w, (w.block, w.block + w.count), w.address >= known_from));
     let Building { layer, unsure, .. } = building;
-    let extents: Vec<Extent> = changes_of(&layer);
+    let extents: Vec<Extent> = layer.pieces().map(change_of).collect();
     let guessed = unsure.keys().filter_map(|block| Some((*block, shown_at(&layer, *block)?))).collect();
     Rebuilt { extents: joined(extents), unsure, guessed }
 }
