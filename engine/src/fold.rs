@@ -2,9 +2,9 @@
 //!
 //! One round takes everything sealed at one moment, closes the overlay's layers behind it, waits until all of it is written
 //! (the map never shows what the log does not hold), merges each line's layers into a copy of its map, publishes the copy and
-//! only then drops the layer: a reader finds each block in one of the two at any moment. Before that, bits of liveness are set for what
-//! the copy shows now, and cleared for what it shows no more. All of it is done in slices, with breaks between them: what compares bits
-//! with maps, or frees what is dead, does so while nobody folds.
+//! only then drops the layer: a reader finds each block in one of the two at any moment. Bits of liveness are set before that for what the
+//! copy shows now, and cleared behind it for what it shows no more. All of it is done in slices, with breaks between them: what compares
+//! bits with maps, or frees what is dead, does so while nobody folds.
 //!
 //! Cuts are applied in the order of the log, each when the lines that it names are merged up to it and no further.
 //!
@@ -169,9 +169,9 @@ impl Core {
         map.merge(&self.pages, &changes, page_floor, &mut displace, async || self.take_break().await).await?;
         let dead = self.dead_runs(node, &map, displaced).await?;
         self.set_born(changes).await?;
-        self.clear_dead(&dead).await?;
         *line.map.borrow_mut() = map;
         line.overlay.borrow_mut().drop_oldest();
+        self.clear_dead(&dead).await?;
         self.pages.check_consistent()?;
         // Unless a version that was frozen meanwhile shows it still.
         if let Some(mut layer) = Rc::into_inner(layer) {
