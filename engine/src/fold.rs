@@ -50,6 +50,9 @@ pub(crate) struct Fold {
 /// Cuts applied without letting others run.
 const CUTS_AT_ONCE: usize = 32;
 
+/// Extents looked up in a map without letting others run.
+const LOOKUPS_AT_ONCE: usize = 256;
+
 /// Pieces of a layer handled without letting others run: some 200 us of work, whatever is done with them. One volume may have fifty
 /// thousand in a round.
 const PIECES_AT_ONCE: usize = 1024;
@@ -249,7 +252,10 @@ impl Core {
         if of_others > 0 {
             self.versions.note_overwritten(node, of_others);
         }
-        for (address, (start, blocks, stored_blocks)) in compressed {
+        for (number, (address, (start, blocks, stored_blocks))) in compressed.into_iter().enumerate() {
+            if number % LOOKUPS_AT_ONCE == LOOKUPS_AT_ONCE - 1 {
+                self.take_break().await;
+            }
             let left = map.lookup(&self.pages, BlockIndex(start), BlockIndex(start + blocks), usize::MAX).await?;
             let shown = |e: &Extent| matches!(&e.content, Content::Data { address: a, .. } if *a == address);
             if !left.iter().any(shown) {

@@ -2,8 +2,9 @@
 //! again.
 //!
 //! What it keeps true:
-//! * A block's liveness bit is set exactly while the map, as folded up to F, shows the block. Bits are set by the fold when it
-//!   inserts and cleared when it displaces; counts are taken from the bits and never kept beside them.
+//! * Where nobody has the fold's turn, a block's liveness bit is set exactly while the map, as folded up to F, shows the block. The
+//!   fold sets the bits of what it inserts before the map shows it, and clears those of what it displaces once the map shows it no
+//!   more; counts are taken from the bits and never kept beside them.
 //! * A segment is free when no bit of it is set *and* its last record is at or below F: bits above F are not set yet, so an
 //!   empty bitmap alone says nothing.
 //! * A block lies in its segment's slot for as long as the table names that slot, and after it in a container, where a piece

@@ -61,6 +61,8 @@ impl Store {
             core.disk.io().yield_now().await;
         }
         let branching = core.held_by_branching().await.map_err(damaged)?;
+        // Between the slices of a fold a block that it replaces counts as live beside the one in its place.
+        let _turn = core.fold_turn.take_soon().await;
         // Nothing waits from here on.
         let live = core.segments.live_blocks().unwrap_or_default() * BLOCK;
         let length = core.disk.file().len().unwrap_or(0);
