@@ -54,7 +54,7 @@ const CUTS_AT_ONCE: usize = 32;
 const LOOKUPS_AT_ONCE: usize = 256;
 
 /// Pieces of a layer handled without letting others run: some 200 us of work, whatever is done with them. One volume may have fifty
-/// thousand in a round.
+/// thousand in a round, and thousands of volumes one piece each: what is left over goes without a break.
 const PIECES_AT_ONCE: usize = 1024;
 
 impl Core {
@@ -198,7 +198,9 @@ impl Core {
                     self.segments.set(address, blocks)?;
                 }
             }
-            self.take_break().await;
+            if part.len() == PIECES_AT_ONCE {
+                self.take_break().await;
+            }
         }
         Ok(())
     }
@@ -211,7 +213,9 @@ impl Core {
                     self.segments.clear(*address, *blocks)?;
                 }
             }
-            self.take_break().await;
+            if part.len() == PIECES_AT_ONCE {
+                self.take_break().await;
+            }
         }
         Ok(())
     }
