@@ -67,8 +67,8 @@ fn a_store_without_a_checkpoint_is_found_again() {
     assert_eq!(shop.stop(), 0);
     let file = fs::File::options().read(true).write(true).open(shop.store()).expect("ours");
     let whole = fs::read(shop.store()).expect("ours");
-    for (number, _) in whole.chunks(BLOCK).enumerate().filter(|(_, block)| block.starts_with(b"TRCHKPNT")) {
-        file.write_all_at(&[0xff], (number * BLOCK) as u64 + 20).expect("ours");
+    for (number, block) in whole.chunks(BLOCK).enumerate().filter(|(_, block)| block.starts_with(b"TRCHKPNT")) {
+        file.write_all_at(&[!block[20]], (number * BLOCK) as u64 + 20).expect("ours");
     }
     let check = shop.run(&["store", "check"]);
     assert_eq!(check.code, 7);
@@ -97,8 +97,8 @@ fn what_is_beyond_repair_is_refused_with_a_way_out_and_left_as_it_is() {
     }
     let file = fs::File::options().read(true).write(true).open(shop.store()).expect("ours");
     let whole = fs::read(shop.store()).expect("ours");
-    for (number, _) in whole.chunks(BLOCK).enumerate().filter(|(_, block)| block.starts_with(b"TRCHKPNT")) {
-        file.write_all_at(&[0xff], (number * BLOCK) as u64 + 20).expect("ours");
+    for (number, block) in whole.chunks(BLOCK).enumerate().filter(|(_, block)| block.starts_with(b"TRCHKPNT")) {
+        file.write_all_at(&[!block[20]], (number * BLOCK) as u64 + 20).expect("ours");
     }
     let damaged = fs::read(shop.store()).expect("ours");
     for arguments in [&["store", "check", "--repair", "--dry-run"][..], &["store", "check", "--repair"]] {
