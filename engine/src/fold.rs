@@ -176,7 +176,7 @@ impl Core {
         line.overlay.borrow_mut().drop_oldest();
         self.clear_dead(&dead).await?;
         self.pages.check_consistent()?;
-        // Unless a version that was frozen meanwhile shows it still.
+        // Unless a snapshot or a fork that is not folded yet shows it, too.
         if let Some(mut layer) = Rc::into_inner(layer) {
             while layer.shed(PIECES_AT_ONCE) {
                 self.take_break().await;

@@ -1,6 +1,6 @@
 """A server that finds no room in shared memory for what it acknowledges says so, leaves nothing there, and runs with less.
 
-A tmpfs of 96 MiB stands for the 64 MiB that containers get by default: too small for the usual arena, enough for the smallest."""
+A tmpfs of 64 MiB, what containers get by default: too small for the usual arena, enough for the smallest."""
 
 from labkit.scene import Skip, expect, expect_equal, need_programs, need_root
 from labkit.server import server_class, server_kind
@@ -15,7 +15,7 @@ def run(scene):
         raise Skip("a server without shared memory")
     memory = scene.path("memory")
     memory.mkdir()
-    scene.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", memory])
+    scene.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", memory])
     scene.undo("unmount the small memory", lambda: scene.run(["umount", memory]))
     server = server_class()(scene, {"main": "64M"})
     server.create()
