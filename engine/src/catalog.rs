@@ -15,6 +15,7 @@ use crate::compress::{Compression, CompressionMode};
 use crate::line::{Line, Lines};
 use crate::log::{CutCost, Keys, Published};
 use crate::map::ExtentMap;
+use crate::overlay::Layer;
 use crate::versions::{FrozenView, Look, Source, Versions, tree::NodeId};
 use crate::volume::VolumeState;
 
@@ -310,14 +311,14 @@ impl Catalog {
         CutCost { bytes: change.encoded_len(), keys }
     }
 
-    /// The fold has reached a cut: the version shows this map.
-    pub(crate) fn folded_version(&self, snapshot: SnapshotId, version: VersionId, map: ExtentMap) {
+    /// The fold has reached a cut: the version shows this map, and no more the layers that are returned.
+    pub(crate) fn folded_version(&self, snapshot: SnapshotId, version: VersionId, map: ExtentMap) -> Vec<Rc<Layer>> {
         let members = self.snapshots.get(&snapshot).map_or(&[][..], |snapshot| &snapshot.members);
-        if let Ok(index) = members.binary_search_by_key(&version, |member| member.version)
-            && let Some(view) = members[index].pending.take()
-        {
-            view.fold(map);
-        }
+        let pending = match members.binary_search_by_key(&version, |member| member.version) {
+            Ok(index) => members[index].pending.take(),
+            Err(_) => None,
+        };
+        pending.map_or_else(Vec::new, |view| view.fold(map))
     }
 
     pub(crate) fn volume(&self, dot: &str, volume: &str) -> Option<&NamedVolume> {

@@ -212,14 +212,15 @@ impl Overlay {
         assert!(self.closed.pop_front().is_some(), "only a closed layer may go");
     }
 
-    /// Forgets everything: the volume was removed, and what was never merged was never live.
-    pub(crate) fn drop_all(&mut self) {
-        *self = Overlay::new();
+    /// Forgets everything, and returns it: the volume was removed, and what was never merged was never live.
+    pub(crate) fn drop_all(&mut self) -> Vec<Rc<Layer>> {
+        let Overlay { base, closed, active } = std::mem::take(self);
+        base.into_iter().chain(closed.into_iter().map(|closed| closed.layer)).chain([Rc::new(active)]).collect()
     }
 
-    /// Forgets the source's layers: the map shows their content now.
-    pub(crate) fn drop_base(&mut self) {
-        self.base.clear();
+    /// Forgets the source's layers, and returns them: the map shows their content now.
+    pub(crate) fn drop_base(&mut self) -> Vec<Rc<Layer>> {
+        std::mem::take(&mut self.base)
     }
 
     /// What is shown above the map, oldest first, for a version that is frozen here.

@@ -14,6 +14,7 @@ use crate::catalog::members_of;
 use crate::line::Line;
 use crate::log::Published;
 use crate::map::ExtentMap;
+use crate::overlay::Layer;
 use crate::pages::PageError;
 use crate::store::Core;
 use crate::versions::Version;
@@ -113,7 +114,7 @@ impl Core {
             let line = self.lines.get(line_id).ok_or_else(|| unknown("line", line_id.0))?;
             // From here on nothing waits: the line shows the version's own map where it showed its layers.
             *line.map.borrow_mut() = from.map.owned_by(line_id.0);
-            line.overlay.borrow_mut().drop_base();
+            self.pass(line.overlay.borrow_mut().drop_base());
             line.borrowed.set(false);
             self.versions.new_head(line_id, Some(id));
             let entry = VolumeEntry {
@@ -134,7 +135,7 @@ impl Core {
     /// Its blocks that were not merged yet never became live.
     async fn fold_removal(&self, volume: VolumeId, version: VersionId, at: Published) -> Result<(), PageError> {
         let line = self.line_of(volume)?.1;
-        line.overlay.borrow_mut().drop_all();
+        self.pass(line.overlay.borrow_mut().drop_all());
         let line = self.freeze(volume, Becomes { version, snapshot: SnapshotId(0) }, at, true).await?;
         self.lines.remove(line);
         self.catalog.borrow_mut().folded.remove_volume(volume);
@@ -176,7 +177,7 @@ impl Core {
             hole_floor: entry.hole_floor,
         };
         self.versions.freeze(becomes.version, version, at.position, ends);
-        self.catalog.borrow_mut().folded_version(becomes.snapshot, becomes.version, map);
+        self.pass(self.catalog.borrow_mut().folded_version(becomes.snapshot, becomes.version, map));
         Ok(line.id)
     }
 
@@ -191,6 +192,11 @@ impl Core {
             *line.map.borrow_mut() = map.clone();
         }
         Ok(map)
+    }
+
+    /// Nobody shows these here any more. They are freed behind the cut.
+    fn pass(&self, layers: Vec<Rc<Layer>>) {
+        self.fold.borrow_mut().passed.extend(layers);
     }
 
     fn line_of(&self, volume: VolumeId) -> Result<(VolumeEntry, Rc<Line>), PageError> {

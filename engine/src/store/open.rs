@@ -362,7 +362,7 @@ fn assemble(
         catalog_tree: RefCell::new(loaded.catalog_tree),
         catalog_nodes: loaded.catalog_nodes,
         catalog_mirror: RefCell::new(loaded.catalog_mirror),
-        fold: RefCell::new(Fold { reached, reached_bytes: 0, cuts }),
+        fold: RefCell::new(Fold::begin(reached, cuts)),
         fold_turn: Turn::new(),
         breaks: Breaks::default(),
         cleaner: Cleaner::default(),

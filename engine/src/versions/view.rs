@@ -36,9 +36,9 @@ impl FrozenView {
         FrozenView::new(Look { layers: Vec::new(), map })
     }
 
-    /// The fold has reached the cut: `map` shows all of it.
-    pub(crate) fn fold(&self, map: ExtentMap) {
-        *self.0.borrow_mut() = Look { layers: Vec::new(), map };
+    /// The fold has reached the cut: `map` shows all of it. Returns the layers that showed it until now.
+    pub(crate) fn fold(&self, map: ExtentMap) -> Vec<Rc<Layer>> {
+        std::mem::replace(&mut *self.0.borrow_mut(), Look { layers: Vec::new(), map }).layers
     }
 
     pub(crate) fn look(&self) -> Look {
