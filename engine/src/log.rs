@@ -32,6 +32,7 @@ use crate::segments::Segments;
 
 mod ahead;
 pub(crate) mod arena;
+mod crowd;
 pub(crate) mod replay;
 mod room;
 pub(crate) mod scan;
@@ -41,6 +42,8 @@ mod sync;
 use ahead::Ahead;
 pub(crate) use ahead::Stretch;
 use arena::{Arena, Entry, EntryKind};
+use crowd::Crowd;
+pub(crate) use crowd::Flusher;
 pub use room::FullPolicy;
 pub(crate) use room::{CutCost, Keys, Pressure, Room};
 
@@ -94,6 +97,8 @@ struct Shared {
     state: RefCell<State>,
     /// Rings when `State::long_synced` moves.
     long_sync: Notify,
+    /// Rings when a client begins to wait for a sync.
+    came: Notify,
 }
 
 /// What every record and segment of this mount carries.
@@ -116,6 +121,7 @@ struct State {
     /// Orders up to here are waited for.
     wanted: OrderNumber,
     syncing: bool,
+    crowd: Crowd,
     writes: VecDeque<LogWrite>,
     next_write: u64,
     open: Option<OpenSegment>,
@@ -212,6 +218,7 @@ impl Log {
             durable: at,
             wanted: at.order,
             syncing: false,
+            crowd: Crowd::default(),
             writes: VecDeque::new(),
             next_write: 0,
             open: None,
@@ -237,6 +244,7 @@ impl Log {
                 identity,
                 state: RefCell::new(state),
                 long_sync: Notify::new(),
+                came: Notify::new(),
             }),
         }
     }

@@ -13,6 +13,7 @@ use treering_io::Buffer;
 use crate::disk::BLOCK;
 use crate::error::VolumeError;
 use crate::line::Line;
+use crate::log::Flusher;
 use crate::store::Core;
 use crate::versions::Source;
 
@@ -69,6 +70,7 @@ impl VolumeState {
 pub struct Volume {
     core: Rc<Core>,
     state: Rc<VolumeState>,
+    flusher: Flusher,
 }
 
 impl Clone for Volume {
@@ -86,7 +88,7 @@ impl Drop for Volume {
 impl Volume {
     pub(crate) fn new(core: Rc<Core>, state: Rc<VolumeState>) -> Volume {
         state.users.set(state.users.get() + 1);
-        Volume { core, state }
+        Volume { core, state, flusher: Flusher::default() }
     }
 
     /// Bytes.
@@ -202,7 +204,7 @@ impl Volume {
         if self.core.read_only {
             return Ok(());
         }
-        self.core.log.persist(self.core.log.published()).await?;
+        self.core.log.persist_for(&self.flusher, self.core.log.published()).await?;
         Ok(())
     }
 
@@ -261,7 +263,7 @@ impl Volume {
 
     async fn finish(&self, order: OrderNumber, fua: bool) -> Result<(), VolumeError> {
         if fua {
-            self.core.log.persist(order).await?;
+            self.core.log.persist_for(&self.flusher, order).await?;
         }
         Ok(())
     }

@@ -1,15 +1,18 @@
 //! Sync: group commit over all volumes.
 //!
 //! One leader at a time seals what is published, waits until every record write up to there has completed, syncs, and answers
-//! all who wait; those who came meanwhile ride the next round. A sync never overlaps a write it should cover: the kernel
-//! promises durability only for writes that completed before the sync was submitted.
+//! all who wait; those who came meanwhile ride the next round, which may wait a moment for others (`crowd`). A sync never overlaps a
+//! write it should cover: the kernel promises durability only for writes that completed before the sync was submitted.
 //!
 //! When every record before is durable and nothing is in flight, the record is written with RWF_DSYNC instead: one operation
 //! in place of two. Such a write makes only itself durable, so it is used in no other case.
 
+use std::time::Duration;
+
 use treering_format::units::OrderNumber;
 use treering_io::Durability;
 
+use super::crowd::Flusher;
 use super::{Frontier, Log, Persisted};
 use crate::canary::{self, Canary};
 
@@ -21,6 +24,18 @@ const LONG_SYNC: u64 = 4;
 const TOUCHED_BLOCKS: u64 = 64;
 
 impl Log {
+    /// As `persist`, for a client, which may soon come again.
+    pub(crate) async fn persist_for(&self, flusher: &Flusher, order: OrderNumber) -> Persisted {
+        {
+            let mut state = self.shared.state.borrow_mut();
+            if state.durable.order < order {
+                state.crowd.comes(flusher, order);
+                self.shared.came.notify_all();
+            }
+        }
+        self.persist(order).await
+    }
+
     /// Waits until every operation up to `order` is durable.
     pub(crate) async fn persist(&self, order: OrderNumber) -> Persisted {
         loop {
@@ -58,6 +73,7 @@ impl Log {
 
     async fn lead(&self) {
         loop {
+            self.wait_for_crowd().await;
             if self.round().await.is_err() {
                 return;
             }
@@ -67,6 +83,22 @@ impl Log {
                 return;
             }
         }
+    }
+
+    async fn wait_for_crowd(&self) {
+        let Some(patience) = self.shared.state.borrow_mut().crowd.patience() else { return };
+        let together = async {
+            loop {
+                let came = self.shared.came.notified();
+                if self.shared.state.borrow().crowd.is_together() {
+                    return;
+                }
+                came.await;
+            }
+        };
+        // In vain or not.
+        let _ = self.shared.disk.io().timeout(Duration::from_nanos(patience), together).await;
+        self.shared.state.borrow_mut().crowd.waited();
     }
 
     /// Makes durable what is published now.
@@ -82,8 +114,10 @@ impl Log {
         let bytes = {
             let mut state = self.shared.state.borrow_mut();
             state.syncs += 1;
+            state.crowd.departs(target.order);
             state.sealed_bytes
         };
+        let began = self.shared.disk.io().now();
         if single && !canary::is(Canary::FlushWithoutSync) {
             self.submit(writes.remove(0), Durability::Durable);
             self.wait_written(target).await?;
@@ -103,6 +137,8 @@ impl Log {
             let mut state = self.shared.state.borrow_mut();
             let at_once = bytes - std::mem::replace(&mut state.synced_bytes, bytes);
             state.synced_ns = self.shared.disk.io().now();
+            let took = state.synced_ns - began;
+            state.crowd.arrives(took);
             if at_once >= LONG_SYNC * self.shared.limits.unsynced_bytes {
                 state.long_synced = state.durable.sequence;
                 self.shared.long_sync.notify_all();
@@ -115,7 +151,7 @@ impl Log {
     /// Touches the arena's memory ahead of the writers, a little at a time.
     pub(crate) async fn touch_ahead(&self) {
         while self.shared.state.borrow_mut().arena.touch_ahead(TOUCHED_BLOCKS) {
-            self.shared.disk.io().sleep(std::time::Duration::from_millis(1)).await;
+            self.shared.disk.io().sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -124,7 +160,7 @@ impl Log {
     pub(crate) async fn keep_moving(&self) {
         let limits = self.shared.limits.clone();
         loop {
-            self.shared.disk.io().sleep(std::time::Duration::from_nanos(limits.record_age_ns / 4)).await;
+            self.shared.disk.io().sleep(Duration::from_nanos(limits.record_age_ns / 4)).await;
             if self.shared.health.check().is_err() {
                 return;
             }
