@@ -51,10 +51,11 @@ impl Crowd {
     /// A client waits until `order` is durable, which it is not yet.
     pub(super) fn comes(&mut self, flusher: &Flusher, order: OrderNumber) {
         let rides = if order <= self.reaches { self.last } else { self.last + 1 };
-        let rode = flusher.0.replace(rides);
+        let rode = flusher.0.get();
         if rode >= rides {
             return;
         }
+        flusher.0.set(rides);
         if rides == self.last {
             self.rode += 1;
         } else {
@@ -159,6 +160,18 @@ mod tests {
             assert_eq!(clients.crowd.patience(), None);
             clients.sync();
         }
+    }
+
+    #[test]
+    fn a_client_counts_once_whatever_it_asks_for() {
+        let mut clients = Clients::new(2);
+        clients.come([0]);
+        clients.sync();
+        let published = OrderNumber(clients.order);
+        clients.come([1]);
+        clients.crowd.comes(&clients.flushers[1], published);
+        clients.come([1]);
+        assert_eq!((clients.crowd.waiting, clients.crowd.back), (1, 0));
     }
 
     #[test]
