@@ -314,11 +314,9 @@ impl Catalog {
     /// The fold has reached a cut: the version shows this map, and no more the layers that are returned.
     pub(crate) fn folded_version(&self, snapshot: SnapshotId, version: VersionId, map: ExtentMap) -> Vec<Rc<Layer>> {
         let members = self.snapshots.get(&snapshot).map_or(&[][..], |snapshot| &snapshot.members);
-        let pending = match members.binary_search_by_key(&version, |member| member.version) {
-            Ok(index) => members[index].pending.take(),
-            Err(_) => None,
-        };
-        pending.map_or_else(Vec::new, |view| view.fold(map))
+        let index = members.binary_search_by_key(&version, |member| member.version).ok();
+        let pending = index.and_then(|index| members[index].pending.take());
+        pending.map(|view| view.fold(map)).unwrap_or_default()
     }
 
     pub(crate) fn volume(&self, dot: &str, volume: &str) -> Option<&NamedVolume> {

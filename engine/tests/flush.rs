@@ -1,6 +1,5 @@
 //! Clients that flush each write, on a simulated host whose syncs take their time.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -22,6 +21,14 @@ fn disk_that_takes(ns: u64) -> Host {
     host
 }
 
+/// A new store with one volume.
+async fn shop(io: &Io) -> Store {
+    create(io).await;
+    let store = open(io).await;
+    store.create_dot("shop", &[volume("pg", 8 * MIB)]).await.unwrap();
+    store
+}
+
 /// Writes a block and flushes it, again and again, with a handle of its own.
 fn client(io: &Io, store: &Store, number: usize, think: Duration) -> Task<()> {
     let (handle, io_of_client) = (store.volume("shop", "pg").unwrap(), io.clone());
@@ -39,9 +46,7 @@ fn client(io: &Io, store: &Store, number: usize, think: Duration) -> Task<()> {
 fn two_halves_of_clients_out_of_step_are_soon_served_by_one_sync() {
     let host = disk_that_takes(400_000);
     let syncs = life(&host, async |io| {
-        create(&io).await;
-        let store = Rc::new(open(&io).await);
-        store.create_dot("shop", &[volume("pg", 8 * MIB)]).await.unwrap();
+        let store = shop(&io).await;
         let before = store.status().log.syncs;
         let mut clients = Vec::new();
         for number in 0..CLIENTS {
@@ -61,9 +66,7 @@ fn two_halves_of_clients_out_of_step_are_soon_served_by_one_sync() {
 fn a_client_with_much_to_do_between_its_flushes_costs_another_little() {
     let host = disk_that_takes(400_000);
     let took = life(&host, async |io| {
-        create(&io).await;
-        let store = Rc::new(open(&io).await);
-        store.create_dot("shop", &[volume("pg", 8 * MIB)]).await.unwrap();
+        let store = shop(&io).await;
         let slow = client(&io, &store, 1, Duration::from_millis(7));
         let begun = io.now();
         client(&io, &store, 0, Duration::from_micros(50)).await;
